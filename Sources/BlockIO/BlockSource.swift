@@ -1,0 +1,138 @@
+import Glibc
+import Linux
+
+/// Anything that an image can be read from: a file, a partition of a file, a decrypted volume.
+///
+/// All positions are bytes from the start of the source. Implementations may be called from several threads at once.
+public protocol BlockSource: AnyObject, Sendable {
+    /// Bytes that can be read.
+    var size: UInt64 { get }
+    /// Where the bytes come from, for messages: a path or an address.
+    var name: String { get }
+    /// Fills the whole of `buffer` from `offset`.
+    /// - Throws: ``BlockError/outOfBounds`` where the source ends before, or the system's error.
+    func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(BlockError)
+}
+
+/// Why bytes could not be had from a ``BlockSource``.
+public enum BlockError: Error, CustomStringConvertible {
+    /// The source ends before `offset + needed`.
+    case outOfBounds(name: String, offset: UInt64, needed: Int, size: UInt64)
+    case system(SystemError)
+
+    public var description: String {
+        switch self {
+        case .outOfBounds(let name, let offset, let needed, let size):
+            "\(name) is cut short: \(needed) bytes at offset \(offset) were expected, it has \(size) bytes"
+        case .system(let error): "\(error)"
+        }
+    }
+}
+
+extension BlockSource {
+    /// Reads `count` bytes into a new array.
+    public func bytes(at offset: UInt64, count: Int) throws(BlockError) -> [UInt8] {
+        guard count >= 0, offset <= size, UInt64(count) <= size - offset else {
+            throw .outOfBounds(name: name, offset: offset, needed: count, size: size)
+        }
+        var failure: BlockError?
+        let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
+            do throws(BlockError) {
+                try read(into: UnsafeMutableRawBufferPointer(buffer), at: offset)
+                filled = count
+            } catch {
+                failure = error
+            }
+        }
+        if let failure { throw failure }
+        return bytes
+    }
+}
+
+/// A file, read with pread(2).
+public final class FileSource: BlockSource {
+    public let size: UInt64
+    public let name: String
+    public let descriptor: SharedDescriptor
+
+    /// Takes an open regular file or block device.
+    public init(_ descriptor: SharedDescriptor, name: String) throws(SystemError) {
+        let status = try Files.status(descriptor.rawValue, name: name)
+        self.descriptor = descriptor
+        self.name = name
+        if status.st_mode & S_IFMT == S_IFBLK {
+            size = UInt64(max(0, lseek(descriptor.rawValue, 0, SEEK_END)))
+        } else {
+            size = UInt64(status.st_size)
+        }
+    }
+
+    /// Opens a regular file for reading. A FIFO or a directory is refused, never waited for.
+    public convenience init(path: String) throws(SystemError) {
+        let file = try OwnedDescriptor.open(path, O_RDONLY | O_NONBLOCK)
+        let kind = try Files.status(file.rawValue, name: path).st_mode & S_IFMT
+        guard kind == S_IFREG || kind == S_IFBLK else {
+            throw SystemError("open \(path)", errno: kind == S_IFDIR ? EISDIR : EINVAL)
+        }
+        try self.init(SharedDescriptor(file), name: path)
+    }
+
+    public func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(BlockError) {
+        var done = 0
+        while done < buffer.count {
+            let count = retryingOnInterrupt {
+                pread(descriptor.rawValue, buffer.baseAddress! + done, buffer.count - done, off_t(offset) + off_t(done))
+            }
+            if count < 0 { throw .system(.last("read \(name)")) }
+            if count == 0 {
+                throw .outOfBounds(name: name, offset: offset, needed: buffer.count, size: size)
+            }
+            done += count
+        }
+    }
+}
+
+/// A window of another source, such as a partition of a SIF.
+public final class SliceSource: BlockSource {
+    public let base: any BlockSource
+    /// Where the window starts in ``base``, bytes.
+    public let offset: UInt64
+    public let size: UInt64
+    public var name: String { base.name }
+
+    /// - Throws: ``BlockError/outOfBounds`` where the window does not lie within `base`.
+    public init(_ base: any BlockSource, offset: UInt64, size: UInt64) throws(BlockError) {
+        guard offset <= base.size, size <= base.size - offset else {
+            throw .outOfBounds(name: base.name, offset: offset, needed: Int(clamping: size), size: base.size)
+        }
+        self.base = base
+        self.offset = offset
+        self.size = size
+    }
+
+    public func read(into buffer: UnsafeMutableRawBufferPointer, at position: UInt64) throws(BlockError) {
+        guard position <= size, UInt64(buffer.count) <= size - position else {
+            throw .outOfBounds(name: name, offset: position, needed: buffer.count, size: size)
+        }
+        try base.read(into: buffer, at: offset + position)
+    }
+}
+
+/// Bytes in memory.
+public final class MemorySource: BlockSource {
+    private let storage: [UInt8]
+    public let name: String
+    public var size: UInt64 { UInt64(storage.count) }
+
+    public init(_ bytes: [UInt8], name: String = "memory") {
+        storage = bytes
+        self.name = name
+    }
+
+    public func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(BlockError) {
+        guard offset <= size, UInt64(buffer.count) <= size - offset else {
+            throw .outOfBounds(name: name, offset: offset, needed: buffer.count, size: size)
+        }
+        storage.withUnsafeBytes { buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[Int(offset)..<Int(offset) + buffer.count])) }
+    }
+}

@@ -1,0 +1,83 @@
+import Glibc
+import Linux
+
+/// Bytes that come one after the other, once: a file's content, a decompressed layer.
+public protocol ByteStream: AnyObject {
+    /// Reads some bytes, at least one, into `buffer`.
+    /// - Returns: how many; 0 at the end.
+    func read(into buffer: UnsafeMutableRawBufferPointer) throws -> Int
+}
+
+extension ByteStream {
+    /// Fills `buffer` unless the stream ends before.
+    /// - Returns: bytes filled.
+    public func fill(_ buffer: UnsafeMutableRawBufferPointer) throws -> Int {
+        var done = 0
+        while done < buffer.count {
+            let count = try read(into: UnsafeMutableRawBufferPointer(rebasing: buffer[done...]))
+            if count == 0 { break }
+            done += count
+        }
+        return done
+    }
+}
+
+/// A file read from its start to its end.
+public final class FileStream: ByteStream {
+    private let descriptor: OwnedDescriptor
+    private let name: String
+
+    public init(_ descriptor: consuming OwnedDescriptor, name: String) {
+        self.descriptor = descriptor
+        self.name = name
+    }
+
+    public convenience init(path: String) throws(SystemError) {
+        self.init(try OwnedDescriptor.open(path), name: path)
+    }
+
+    public func read(into buffer: UnsafeMutableRawBufferPointer) throws -> Int {
+        let raw = descriptor.rawValue
+        let count = retryingOnInterrupt { Glibc.read(raw, buffer.baseAddress, buffer.count) }
+        if count < 0 { throw SystemError.last("read \(name)") }
+        return count
+    }
+}
+
+/// A part of a ``BlockSource`` read in order.
+public final class SourceStream: ByteStream {
+    private let source: any BlockSource
+    private var position: UInt64
+    private let end: UInt64
+
+    public init(_ source: any BlockSource, from offset: UInt64 = 0) {
+        self.source = source
+        position = offset
+        end = source.size
+    }
+
+    public func read(into buffer: UnsafeMutableRawBufferPointer) throws -> Int {
+        let count = Int(min(UInt64(buffer.count), end - min(position, end)))
+        if count == 0 { return 0 }
+        try source.read(into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<count]), at: position)
+        position += UInt64(count)
+        return count
+    }
+}
+
+/// Bytes in memory read in order.
+public final class MemoryStream: ByteStream {
+    private let bytes: [UInt8]
+    private var position = 0
+
+    public init(_ bytes: [UInt8]) { self.bytes = bytes }
+
+    public func read(into buffer: UnsafeMutableRawBufferPointer) throws -> Int {
+        let count = min(buffer.count, bytes.count - position)
+        bytes.withUnsafeBytes {
+            buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[position..<position + count]))
+        }
+        position += count
+        return count
+    }
+}

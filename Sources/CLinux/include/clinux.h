@@ -1,0 +1,73 @@
+/* Constants and system calls that Swift's Glibc module does not show.
+ * Only the Linux module imports this. */
+#ifndef SINGULARITY_CLINUX_H
+#define SINGULARITY_CLINUX_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <linux/loop.h>
+#include <linux/openat2.h>
+#include <pthread.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+/* Macros that Swift cannot import, as typed constants. */
+static const uint64_t clinux_clone_newuser = CLONE_NEWUSER;
+static const uint64_t clinux_clone_newns = CLONE_NEWNS;
+static const uint64_t clinux_clone_newpid = CLONE_NEWPID;
+static const uint64_t clinux_clone_newipc = CLONE_NEWIPC;
+static const uint64_t clinux_clone_newuts = CLONE_NEWUTS;
+static const uint64_t clinux_clone_newnet = CLONE_NEWNET;
+static const uint64_t clinux_ms_rdonly = MS_RDONLY;
+static const uint64_t clinux_ms_nosuid = MS_NOSUID;
+static const uint64_t clinux_ms_nodev = MS_NODEV;
+static const uint64_t clinux_ms_noexec = MS_NOEXEC;
+static const uint64_t clinux_ms_remount = MS_REMOUNT;
+static const uint64_t clinux_ms_bind = MS_BIND;
+static const uint64_t clinux_ms_rec = MS_REC;
+static const uint64_t clinux_ms_private = MS_PRIVATE;
+static const uint64_t clinux_ms_slave = MS_SLAVE;
+static const uint64_t clinux_ms_noatime = MS_NOATIME;
+static const uint64_t clinux_ms_relatime = MS_RELATIME;
+static const uint64_t clinux_fuse_dev_ioc_clone = FUSE_DEV_IOC_CLONE;
+static const uint64_t clinux_fionread = FIONREAD;
+static const uint64_t clinux_tiocgwinsz = TIOCGWINSZ;
+
+int clinux_unshare(uint64_t flags);
+int clinux_setns(int fd, int kind);
+int clinux_pivot_root(const char *new_root, const char *put_old);
+int clinux_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode,
+                   uint64_t resolve);
+int clinux_renameat2(int olddirfd, const char *oldpath, int newdirfd,
+                     const char *newpath, unsigned int flags);
+int clinux_close_range(unsigned int first, unsigned int last, unsigned int flags);
+int clinux_pidfd_open(int pid);
+int clinux_memfd(const char *name);
+int clinux_bring_up_loopback(void);
+
+/* How many processors this thread may run on, 0 where that cannot be told. */
+int clinux_affinity_count(void);
+
+/* Attaches `file` read-only to a free loop device that detaches itself when it
+ * is closed or unmounted (LO_FLAGS_AUTOCLEAR). Returns the open loop device and
+ * writes its number, or -1 with errno. offset and size_limit are bytes. */
+int clinux_attach_loop(int file, uint64_t offset, uint64_t size_limit, int *number);
+
+/* Empties the inheritable, permitted, effective, bounding and ambient sets. */
+int clinux_drop_capabilities(void);
+int clinux_drop_bounding_set(void);
+
+#endif

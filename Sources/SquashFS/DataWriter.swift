@@ -1,0 +1,379 @@
+import BlockIO
+import Compression
+import Crypto
+import Glibc
+import Linux
+
+/// Writes the contents of files: cuts them into blocks, compresses these on several threads, and appends them in the
+/// order in which they came, so that the same input gives the same bytes whatever the timing.
+///
+/// Memory is bounded: a fixed number of blocks is under way, and ``store(_:)`` waits for room.
+///
+/// `@unchecked Sendable`: the queue and all that the threads share is behind ``lock``; what belongs to the caller
+/// (``fragment``, ``knownTails``) is touched only by the one thread that calls the storing functions, and what belongs
+/// to the writing end (``output``, ``knownFiles``) only by the thread that holds ``isWriting``.
+public final class DataWriter: @unchecked Sendable {
+    let options: WriterOptions
+    private let lock = Monitor()
+    /// Blocks in the order of their submission. The head is the next one to be written.
+    private var queue: [BlockJob] = []
+    private var queueHead = 0
+    private var nextToTake = 0
+    private var isWriting = false
+    private var isClosed = false
+    private var failure: SquashFSError?
+    private let capacity: Int
+    private var threads: [WorkerThread] = []
+    private var idleBuffers: [UnsafeMutableRawBufferPointer] = []
+
+    private var fragment: UnsafeMutableRawBufferPointer
+    private var fragmentFill = 0
+    private var fragmentCount: UInt32 = 0
+    private var knownTails: [ContentKey: StoredFile] = [:]
+    private var copiedFragments: [CopiedFragmentKey: UInt32] = [:]
+
+    private var output: AppendBuffer
+    private var fragmentTable: [SquashFSImage.FragmentEntry] = []
+    private var knownFiles: [ContentKey: StoredFile] = [:]
+    private var fileHash = SHA256()
+
+    struct ContentKey: Hashable {
+        var size: UInt64
+        var digest: SHA256Digest
+    }
+
+    private struct CopiedFragmentKey: Hashable {
+        var image: ObjectIdentifier
+        var fragment: UInt32
+    }
+
+    /// - Parameters:
+    ///   - descriptor: open for writing.
+    ///   - base: where the file system starts in it, bytes.
+    ///   - position: where the first block goes, bytes from `base`.
+    init(_ descriptor: CInt, base: UInt64, position: UInt64, options: WriterOptions, name: String) throws(SquashFSError) {
+        self.options = options
+        capacity = options.threads * 4 + 8
+        output = AppendBuffer(descriptor, base: base, position: position, name: name)
+        fragment = .allocate(byteCount: options.blockSize, alignment: 64)
+        for _ in 0..<options.threads {
+            let compressor: BlockCompressor
+            do {
+                compressor = try BlockCompressor(options.compressor, level: options.level, blockSize: options.blockSize)
+            } catch { throw .compression(name: name, error) }
+            // Lent to the one thread that uses it.
+            nonisolated(unsafe) let lent = compressor
+            do { threads.append(try WorkerThread { [self] in work(lent) }) } catch {
+                close()
+                throw .system(error)
+            }
+        }
+    }
+
+    deinit {
+        fragment.deallocate()
+        for buffer in idleBuffers { buffer.deallocate() }
+    }
+
+    // MARK: The caller's side
+
+    /// Stores the rest of a stream as the content of one file.
+    /// - Parameter size: bytes that the stream must have, nil where that is not known before.
+    public func store(_ stream: some ByteStream, size: UInt64? = nil) throws -> StoredFile {
+        let file = StoredFile()
+        while true {
+            let buffer = takeBuffer()
+            let count: Int
+            do { count = try stream.fill(buffer) } catch {
+                returnBuffer(buffer)
+                throw error
+            }
+            file.size += UInt64(count)
+            if count == options.blockSize {
+                try submit(.block(file), buffer, count)
+                continue
+            }
+            if count > 0 && file.size == UInt64(count) {
+                try storeTail(UnsafeRawBufferPointer(rebasing: buffer[..<count]), of: file)
+                returnBuffer(buffer)
+                return file
+            }
+            if count > 0 { try submit(.block(file), buffer, count) } else { returnBuffer(buffer) }
+            if file.size > 0 { try submit(.endOfFile(file), nil, 0) }
+            return file
+        }
+    }
+
+    /// A file of less than a block goes into the fragment under construction, or shares the place of an equal one.
+    private func storeTail(_ bytes: UnsafeRawBufferPointer, of file: StoredFile) throws(SquashFSError) {
+        let key = ContentKey(size: UInt64(bytes.count), digest: digest(of: bytes))
+        if let known = knownTails[key] {
+            file.fragment = known.fragment
+            file.fragmentOffset = known.fragmentOffset
+            return
+        }
+        if fragmentFill + bytes.count > options.blockSize { try flushFragment() }
+        file.fragment = fragmentCount
+        file.fragmentOffset = UInt32(fragmentFill)
+        (fragment.baseAddress! + fragmentFill).copyMemory(from: bytes.baseAddress!, byteCount: bytes.count)
+        fragmentFill += bytes.count
+        knownTails[key] = file
+    }
+
+    private func digest(of bytes: UnsafeRawBufferPointer) -> SHA256Digest {
+        var hash = SHA256()
+        hash.update(bufferPointer: bytes)
+        return hash.finalize()
+    }
+
+    private func flushFragment() throws(SquashFSError) {
+        if fragmentFill == 0 { return }
+        let full = fragment
+        fragment = takeBuffer()
+        let count = fragmentFill
+        fragmentFill = 0
+        fragmentCount += 1
+        try submit(.fragment, full, count)
+    }
+
+    /// Takes a file over from another image with its compressed blocks as they are.
+    ///
+    /// Only right where compressor and block size are the same, see ``canCopy(from:)``.
+    public func copy(_ layout: FileLayout, from image: SquashFSImage) throws(SquashFSError) -> StoredFile {
+        let file = StoredFile()
+        file.size = layout.size
+        if let fragment = layout.fragment {
+            let key = CopiedFragmentKey(image: ObjectIdentifier(image), fragment: fragment)
+            if let known = copiedFragments[key] {
+                file.fragment = known
+            } else {
+                let entry = try image.fragment(fragment)
+                try flushFragment()
+                file.fragment = fragmentCount
+                copiedFragments[key] = fragmentCount
+                fragmentCount += 1
+                try submit(.copiedFragment(image, entry), nil, 0)
+            }
+            file.fragmentOffset = layout.fragmentOffset
+        }
+        file.blocks = layout.blocks
+        if !layout.blocks.isEmpty { try submit(.copiedBlocks(file, image, layout), nil, 0) }
+        return file
+    }
+
+    /// Whether ``copy(_:from:)`` may take files from an image.
+    public func canCopy(from image: SquashFSImage) -> Bool {
+        image.superblock.compressor == options.compressor && image.blockSize == options.blockSize
+    }
+
+    /// Waits until everything is written.
+    /// - Returns: where the data ends, bytes from the start of the file system, and the fragment table.
+    func finish() throws(SquashFSError) -> (end: UInt64, fragments: [SquashFSImage.FragmentEntry]) {
+        try flushFragment()
+        close()
+        if let failure { throw failure }
+        try output.flush()
+        return (output.position, fragmentTable)
+    }
+
+    /// Ends the threads; blocks that wait are still written unless something has failed.
+    func close() {
+        lock.locked {
+            isClosed = true
+            lock.wakeAll()
+        }
+        for thread in threads { thread.join() }
+        threads = []
+    }
+
+    // MARK: The queue
+
+    private func submit(
+        _ kind: BlockJob.Kind, _ buffer: UnsafeMutableRawBufferPointer?, _ count: Int
+    ) throws(SquashFSError) {
+        let job = BlockJob(kind, input: buffer, count: count)
+        try lock.locked { () throws(SquashFSError) in
+            while queue.count - queueHead >= capacity && failure == nil { lock.wait() }
+            if let failure { throw failure }
+            queue.append(job)
+            lock.wakeAll()
+        }
+    }
+
+    private func takeBuffer() -> UnsafeMutableRawBufferPointer {
+        lock.locked { idleBuffers.popLast() } ?? .allocate(byteCount: options.blockSize, alignment: 64)
+    }
+
+    private func returnBuffer(_ buffer: UnsafeMutableRawBufferPointer) {
+        lock.locked { idleBuffers.append(buffer) }
+    }
+
+    /// What each thread does: compress the next block, then write whatever is ready at the head of the queue.
+    private func work(_ compressor: BlockCompressor) {
+        while let job = take() {
+            if job.input != nil { job.compress(with: compressor, into: takeBuffer()) }
+            lock.locked { job.isReady = true }
+            drain()
+        }
+    }
+
+    private func take() -> BlockJob? {
+        lock.locked {
+            while true {
+                if failure != nil { return nil }
+                if nextToTake < queue.count {
+                    nextToTake += 1
+                    return queue[nextToTake - 1]
+                }
+                if isClosed { return nil }
+                lock.wait()
+            }
+        }
+    }
+
+    /// Writes ready jobs in order. One thread at a time does it; the others go on compressing.
+    private func drain() {
+        guard lock.locked({ if isWriting { return false } else { isWriting = true; return true } }) else { return }
+        while let job = nextReady() {
+            do throws(SquashFSError) { try write(job) } catch {
+                lock.locked {
+                    failure = failure ?? error
+                    lock.wakeAll()
+                }
+            }
+            for buffer in [job.input, job.output] { if let buffer { returnBuffer(buffer) } }
+        }
+    }
+
+    /// The head of the queue where it is ready; otherwise this thread stops being the one that writes.
+    private func nextReady() -> BlockJob? {
+        lock.locked {
+            guard failure == nil, queueHead < queue.count, queue[queueHead].isReady else {
+                isWriting = false
+                return nil
+            }
+            let job = queue[queueHead]
+            queueHead += 1
+            if queueHead >= 256 {
+                queue.removeFirst(queueHead)
+                nextToTake -= queueHead
+                queueHead = 0
+            }
+            lock.wakeAll()
+            return job
+        }
+    }
+
+    // MARK: The writing end
+
+    private func write(_ job: BlockJob) throws(SquashFSError) {
+        switch job.kind {
+        case .block(let file): try writeBlock(job, of: file)
+        case .endOfFile(let file): try finishFile(file)
+        case .fragment:
+            fragmentTable.append(.init(start: output.position, word: job.word))
+            try output.append(job.stored)
+        case .copiedBlocks(let file, let image, let layout):
+            file.start = output.position
+            try copyStored(layout.storedBytes, at: layout.start, from: image)
+        case .copiedFragment(let image, let entry):
+            fragmentTable.append(.init(start: output.position, word: entry.word))
+            try copyStored(UInt64(entry.word.storedBytes), at: entry.start, from: image)
+        }
+    }
+
+    private func writeBlock(_ job: BlockJob, of file: StoredFile) throws(SquashFSError) {
+        if file.blocks.isEmpty {
+            file.start = output.position
+            fileHash = SHA256()
+        }
+        file.blocks.append(job.word)
+        if job.word.isHole {
+            file.sparseBytes += UInt64(job.count)
+            return
+        }
+        fileHash.update(bufferPointer: job.stored)
+        try output.append(job.stored)
+    }
+
+    /// Gives a file that equals an earlier one the earlier one's blocks, and takes its own back.
+    private func finishFile(_ file: StoredFile) throws(SquashFSError) {
+        file.blocks.withUnsafeBytes { fileHash.update(bufferPointer: $0) }
+        if file.sparseBytes == file.size { file.sparseBytes -= 1 }
+        let key = ContentKey(size: file.size, digest: fileHash.finalize())
+        if let known = knownFiles[key] {
+            output.rewind(to: file.start)
+            file.start = known.start
+        } else {
+            knownFiles[key] = file
+        }
+    }
+
+    private func copyStored(_ count: UInt64, at start: UInt64, from image: SquashFSImage) throws(SquashFSError) {
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Int(min(count, 1 << 20)), alignment: 64)
+        defer { buffer.deallocate() }
+        var done: UInt64 = 0
+        while done < count {
+            let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<Int(min(UInt64(buffer.count), count - done))])
+            try image.storedBytes(at: start + done, into: part)
+            try output.append(UnsafeRawBufferPointer(part))
+            done += UInt64(part.count)
+        }
+    }
+}
+
+/// One block on its way through a ``DataWriter``.
+///
+/// `@unchecked Sendable`: belongs to one thread at a time, handed on under the writer's lock.
+final class BlockJob: @unchecked Sendable {
+    enum Kind {
+        case block(StoredFile)
+        case endOfFile(StoredFile)
+        case fragment
+        case copiedBlocks(StoredFile, SquashFSImage, FileLayout)
+        case copiedFragment(SquashFSImage, SquashFSImage.FragmentEntry)
+    }
+
+    let kind: Kind
+    let input: UnsafeMutableRawBufferPointer?
+    let count: Int
+    private(set) var output: UnsafeMutableRawBufferPointer?
+    private(set) var word = BlockWord.hole
+    var isReady = false
+
+    init(_ kind: Kind, input: UnsafeMutableRawBufferPointer?, count: Int) {
+        self.kind = kind
+        self.input = input
+        self.count = count
+    }
+
+    private var plain: UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(input!)[..<count])
+    }
+
+    /// The bytes for the image.
+    var stored: UnsafeRawBufferPointer {
+        word.isCompressed
+            ? UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(output!)[..<word.storedBytes]) : plain
+    }
+
+    func compress(with compressor: BlockCompressor, into target: UnsafeMutableRawBufferPointer) {
+        output = target
+        if case .block = kind, isZero {
+            word = .hole
+            return
+        }
+        // A target one byte smaller than the block: a result that does not fit is not worth keeping.
+        if let size = compressor.compress(plain, into: UnsafeMutableRawBufferPointer(rebasing: target[..<(count - 1)])) {
+            word = BlockWord(storedBytes: size, compressed: true)
+        } else {
+            word = BlockWord(storedBytes: count, compressed: false)
+        }
+    }
+
+    private var isZero: Bool {
+        let bytes = plain
+        guard bytes[0] == 0, let base = bytes.baseAddress else { return false }
+        return memcmp(base, base + 1, bytes.count - 1) == 0
+    }
+}
