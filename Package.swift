@@ -9,30 +9,61 @@ func module(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     .target(name: name, dependencies: dependencies)
 }
 
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, linkerSettings: staticLibraries)
+}
+
+/// Linker scripts that put the archives of libz, libgcc and libstdc++ in the place of the shared libraries, which the
+/// Swift runtime asks for: the program shall need nothing but glibc.
+let staticLibraries: [LinkerSetting] = [.unsafeFlags(["-L\(Context.packageDirectory)/Linker", "-use-ld=lld"])]
+
+let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
+
 let package = Package(
     name: "singularity",
     products: [
+        .executable(name: "singularity", targets: ["singularity"]),
+        .library(name: "SIF", targets: ["SIF"]),
         .library(name: "SquashFS", targets: ["SquashFS"]),
     ],
     dependencies: [
         .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+        .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
     ],
     targets: [
         cLibrary("CZstd"), cLibrary("CLZ4"), cLibrary("CLZMA"), cLibrary("CDeflate"), cLibrary("CZlib"),
-        cLibrary("CBzip2"), cLibrary("CLZO"), cLibrary("CArchive"),
+        cLibrary("CBzip2"), cLibrary("CLZO"), cLibrary("CArchive"), cLibrary("CIsal"),
         .target(name: "CLinux"),
         module("Linux", ["CLinux"]),
         module("BlockIO", ["Linux"]),
-        module("Compression", ["BlockIO", "CZstd", "CLZ4", "CLZMA", "CDeflate", "CZlib", "CBzip2", "CLZO"]),
+        module(
+            "Compression",
+            ["BlockIO", "CZstd", "CLZ4", "CLZMA", "CDeflate", "CZlib", "CBzip2", "CLZO", "CIsal"]),
+        module("SIF", ["BlockIO", "Linux"]),
+        module("SquashFS", ["BlockIO", "Compression", "Linux", crypto]),
+        module("Archive", ["BlockIO", "CArchive"]),
+        module("ImageTree", ["Archive", "BlockIO", "CLinux", "Linux", "SquashFS"]),
         module(
             "Registry",
             [
-                "BlockIO", "Linux", .product(name: "AsyncHTTPClient", package: "async-http-client"),
-                .product(name: "Crypto", package: "swift-crypto"), .product(name: "NIOCore", package: "swift-nio"),
+                "BlockIO", "Linux", crypto, .product(name: "AsyncHTTPClient", package: "async-http-client"),
+                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "TOMLKit", package: "TOMLKit"),
             ]),
-        module("SIF", ["BlockIO", "Linux"]),
-        module("SquashFS", ["BlockIO", "Compression", "Linux", .product(name: "Crypto", package: "swift-crypto")]),
+        module("FUSEServer", ["BlockIO", "CLinux", "Linux", "SquashFS"]),
+        module("Runtime", ["BlockIO", "CLinux", "FUSEServer", "Linux", "SIF", "SquashFS"]),
+        module(
+            "Build",
+            [
+                "Archive", "BlockIO", "Compression", "ImageTree", "Linux", "Registry", "SIF", "SquashFS", crypto,
+            ]),
+        module("CommandSyntax", ["Linux"]),
+        .executableTarget(
+            name: "singularity", dependencies: ["Build", "CommandSyntax", "Linux", "Registry", "Runtime", "SIF", "SquashFS"],
+            linkerSettings: staticLibraries),
     ]
 )

@@ -37,6 +37,10 @@ int clinux_pidfd_open(int pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
 
 int clinux_memfd(const char *name) { return (int)syscall(SYS_memfd_create, name, MFD_CLOEXEC); }
 
+int clinux_pipe(int *ends) { return pipe2(ends, O_CLOEXEC); }
+
+char **clinux_environ(void) { return environ; }
+
 int clinux_bring_up_loopback(void) {
     struct ifreq request;
     int result, saved, fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);

@@ -42,6 +42,13 @@ public enum Files {
         }
     }
 
+    /// Writes all bytes to an open file.
+    public static func writeAll(_ bytes: [UInt8], to descriptor: CInt, name: String) throws(SystemError) {
+        try bytes.span.bytes.withUnsafeBytes { bytes throws(SystemError) in
+            try writeAll(bytes, to: descriptor, name: name)
+        }
+    }
+
     /// Writes all bytes at a position.
     public static func writeAll(
         _ bytes: UnsafeRawBufferPointer, to descriptor: CInt, at offset: UInt64, name: String

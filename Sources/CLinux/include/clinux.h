@@ -56,6 +56,10 @@ int clinux_renameat2(int olddirfd, const char *oldpath, int newdirfd,
 int clinux_close_range(unsigned int first, unsigned int last, unsigned int flags);
 int clinux_pidfd_open(int pid);
 int clinux_memfd(const char *name);
+/* pipe2(2) with O_CLOEXEC. */
+int clinux_pipe(int *ends);
+/* environ(7). */
+char **clinux_environ(void);
 int clinux_bring_up_loopback(void);
 
 /* How many processors this thread may run on, 0 where that cannot be told. */

@@ -1,0 +1,43 @@
+import CLinux
+import Glibc
+
+/// Runs a program and collects what it prints. The program is looked up in PATH; no shell is involved.
+public enum ChildProcess {
+    public struct Result: Sendable {
+        /// Exit status, or 128 + the signal that ended it.
+        public var status: Int32
+        /// Standard output.
+        public var output: [UInt8]
+    }
+
+    /// - Parameter input: its standard input; small, as it is written before the output is read.
+    public static func run(_ arguments: [String], input: [UInt8] = []) throws(SystemError) -> Result {
+        var toChild: [CInt] = [0, 0]
+        var fromChild: [CInt] = [0, 0]
+        guard clinux_pipe(&toChild) == 0 else { throw .last("pipe") }
+        guard clinux_pipe(&fromChild) == 0 else { throw .last("pipe") }
+        let output = OwnedDescriptor(fromChild[0])
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        posix_spawn_file_actions_adddup2(&actions, toChild[0], 0)
+        posix_spawn_file_actions_adddup2(&actions, fromChild[1], 1)
+        var argv = arguments.map { strdup($0) } + [nil]
+        defer { for pointer in argv { free(pointer) } }
+        var pid: pid_t = 0
+        let status = posix_spawnp(&pid, arguments[0], &actions, nil, &argv, clinux_environ())
+        close(toChild[0])
+        close(fromChild[1])
+        guard status == 0 else {
+            close(toChild[1])
+            throw SystemError("run \(arguments[0])", errno: status)
+        }
+        // A program that does not read its input still has its say.
+        try? Files.writeAll(input, to: toChild[1], name: arguments[0])
+        close(toChild[1])
+        let bytes = try Files.read(output, name: arguments[0])
+        var code: Int32 = 0
+        retryingOnInterrupt { waitpid(pid, &code, 0) }
+        return Result(status: code & 0x7f == 0 ? (code >> 8) & 0xff : 128 + (code & 0x7f), output: bytes)
+    }
+}

@@ -1,0 +1,67 @@
+import Glibc
+import Linux
+
+/// Blobs by their digest in a directory that any number of processes, also on other hosts, may use at once.
+///
+/// A blob appears by rename(2) when it is complete and its digest has been checked, so whatever stands under a digest's
+/// name is right. Who downloads a blob holds its lease (see ``Lease``); the others wait for the blob. The layout of the
+/// `blobs` folder is that of an OCI image layout.
+public struct BlobCache: Sendable {
+    /// The cache's own folder.
+    public let folder: String
+
+    /// - Throws: ``SystemError`` where the folder cannot be made.
+    public init(_ folder: String) throws(SystemError) {
+        self.folder = folder
+        try Files.makeDirectories(folder + "/blobs/sha256", mode: 0o700)
+        try Files.makeDirectories(folder + "/blobs/sha512", mode: 0o700)
+        try Files.makeDirectories(folder + "/leases", mode: 0o700)
+        try Files.makeDirectories(folder + "/tags", mode: 0o700)
+    }
+
+    /// Where a blob is or will be.
+    public func path(_ digest: Digest) -> String { "\(folder)/blobs/\(digest.algorithm)/\(digest.hex)" }
+
+    /// Where the bytes of a blob go while it is received; a later process goes on where an earlier one was stopped.
+    func partialPath(_ digest: Digest) -> String { "\(folder)/leases/\(digest.algorithm)-\(digest.hex).partial" }
+
+    func leasePath(_ digest: Digest) -> String { "\(folder)/leases/\(digest.algorithm)-\(digest.hex).lease" }
+
+    public func contains(_ digest: Digest) -> Bool { Files.status(path(digest)) != nil }
+
+    /// A small blob's bytes, nil where it is not there. What does not match its digest is removed.
+    public func document(_ digest: Digest) throws(SystemError) -> [UInt8]? {
+        guard contains(digest) else { return nil }
+        let bytes = try Files.read(path(digest), limit: ManifestDocument.largest)
+        var hasher = DigestHasher(digest.algorithm)
+        bytes.withUnsafeBytes { hasher.update($0) }
+        if hasher.finish() == digest.description { return bytes }
+        unlink(path(digest))
+        return nil
+    }
+
+    /// Keeps a document whose digest has been checked.
+    public func store(_ bytes: [UInt8], _ digest: Digest) throws(SystemError) {
+        if !contains(digest) { try Files.replace(path(digest), with: bytes, mode: 0o600) }
+    }
+
+    // MARK: Tags
+
+    /// What a tag stood for when the registry was asked last, and how many seconds ago that was.
+    public func tag(_ reference: ImageReference) -> (digest: Digest, age: Int)? {
+        guard let text = try? Files.readText(tagPath(reference)), let status = Files.status(tagPath(reference)),
+            let digest = Digest(text.trimmed)
+        else { return nil }
+        return (digest, max(0, time(nil) - status.st_mtim.tv_sec))
+    }
+
+    public func remember(_ reference: ImageReference, _ digest: Digest) {
+        // Only a convenience for --offline: a cache that cannot be written is no reason to fail.
+        try? Files.replace(tagPath(reference), with: Array("\(digest)\n".utf8), mode: 0o600)
+    }
+
+    private func tagPath(_ reference: ImageReference) -> String {
+        let name = "\(reference.registry)/\(reference.repository):\(reference.tag)"
+        return "\(folder)/tags/\(Digest(of: name.utf8).hex)"
+    }
+}
