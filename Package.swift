@@ -15,7 +15,7 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 
 /// Linker scripts that put the archives of libz, libgcc and libstdc++ in the place of the shared libraries, which the
 /// Swift runtime asks for: the program shall need nothing but glibc.
-let staticLibraries: [LinkerSetting] = [.unsafeFlags(["-L\(Context.packageDirectory)/Linker", "-use-ld=lld"])]
+let staticLibraries: [LinkerSetting] = [.unsafeFlags(["-L\(Context.packageDirectory)/Linker", "-use-ld=lld", "-Xlinker", "--gc-sections", "-Xlinker", "--icf=safe"])]
 
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 
@@ -55,15 +55,16 @@ let package = Package(
                 .product(name: "TOMLKit", package: "TOMLKit"),
             ]),
         module("FUSEServer", ["BlockIO", "CLinux", "Linux", "SquashFS"]),
-        module("Runtime", ["BlockIO", "CLinux", "FUSEServer", "Linux", "SIF", "SquashFS"]),
+        module("Runtime", ["BlockIO", "CLinux", "FUSEServer", "Linux", "Messages", "SIF", "SquashFS"]),
         module(
             "Build",
             [
                 "Archive", "BlockIO", "Compression", "ImageTree", "Linux", "Registry", "SIF", "SquashFS", crypto,
             ]),
         module("CommandSyntax", ["Linux"]),
+        module("Messages", ["Linux"]),
         .executableTarget(
-            name: "singularity", dependencies: ["Build", "CommandSyntax", "Linux", "Registry", "Runtime", "SIF", "SquashFS"],
+            name: "singularity", dependencies: ["Build", "CommandSyntax", "Compression", "Linux", "Messages", "Registry", "Runtime", "SIF", "SquashFS"],
             linkerSettings: staticLibraries),
     ]
 )

@@ -24,6 +24,13 @@ public final class TarReader {
         self.input = input
         buffer = .allocate(byteCount: 1 << 20, alignment: 4096)
         archive_read_support_format_tar(archive)
+        if input is any SkippingStream {
+            archive_read_set_skip_callback(archive) { archive, context, count in
+                guard let context else { return 0 }
+                let reader = Unmanaged<TarReader>.fromOpaque(context).takeUnretainedValue()
+                return (reader.input as? any SkippingStream)?.skip(count) ?? 0
+            }
+        }
         let status = archive_read_open(
             archive, Unmanaged.passUnretained(self).toOpaque(), nil,
             { archive, context, out in
@@ -62,7 +69,11 @@ public final class TarReader {
         var header: OpaquePointer?
         let status = archive_read_next_header(archive, &header)
         if let inputFailure { throw inputFailure }
-        if status == ARCHIVE_EOF { return nil }
+        if status == ARCHIVE_EOF {
+            // What follows the end mark belongs to the stream all the same: its digest covers it.
+            while try input.read(into: buffer) > 0 {}
+            return nil
+        }
         // libarchive asks to go on after a damaged header; what follows could be anything.
         guard status == ARCHIVE_OK || status == ARCHIVE_WARN, let header else { throw failure }
         return try entry(header)

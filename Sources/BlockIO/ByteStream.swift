@@ -8,6 +8,13 @@ public protocol ByteStream: AnyObject {
     func read(into buffer: UnsafeMutableRawBufferPointer) throws -> Int
 }
 
+/// A stream that can pass over bytes without reading them.
+public protocol SkippingStream: ByteStream {
+    /// Passes over `count` bytes.
+    /// - Returns: how many it passed over; 0 where it has to be read.
+    func skip(_ count: Int64) -> Int64
+}
+
 extension ByteStream {
     /// Fills `buffer` unless the stream ends before.
     /// - Returns: bytes filled.
@@ -23,8 +30,8 @@ extension ByteStream {
 }
 
 /// A file read from its start to its end.
-public final class FileStream: ByteStream {
-    private let descriptor: OwnedDescriptor
+public final class FileStream: SkippingStream {
+    fileprivate let descriptor: OwnedDescriptor
     private let name: String
 
     public init(_ descriptor: consuming OwnedDescriptor, name: String) {
@@ -40,6 +47,19 @@ public final class FileStream: ByteStream {
         let raw = descriptor.rawValue
         let count = retryingOnInterrupt { Glibc.read(raw, buffer.baseAddress, buffer.count) }
         if count < 0 { throw SystemError.last("read \(name)") }
+        return count
+    }
+}
+
+extension FileStream {
+    public func skip(_ count: Int64) -> Int64 {
+        let raw = descriptor.rawValue
+        let here = lseek(raw, 0, SEEK_CUR)
+        // A jump behind the end would hide that the file is cut short.
+        var status = stat()
+        guard here >= 0, fstat(raw, &status) == 0, status.st_mode & S_IFMT == S_IFREG, here + off_t(count) <= status.st_size,
+            lseek(raw, off_t(count), SEEK_CUR) >= 0
+        else { return 0 }
         return count
     }
 }

@@ -48,7 +48,7 @@ public final class DecompressingStream: ByteStream {
             decoder =
                 switch format {
                 case .plain: PlainDecoder()
-                case .gzip: try GzipDecoder()
+                case .gzip: try IsalGzipDecoder() ?? GzipDecoder()
                 case .zstd: try ZstdDecoder()
                 case .xz: try XZDecoder()
                 case .bzip2: try Bzip2Decoder()

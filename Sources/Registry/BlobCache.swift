@@ -33,7 +33,7 @@ public struct BlobCache: Sendable {
     public func document(_ digest: Digest) throws(SystemError) -> [UInt8]? {
         guard contains(digest) else { return nil }
         let bytes = try Files.read(path(digest), limit: ManifestDocument.largest)
-        var hasher = DigestHasher(digest.algorithm)
+        var hasher = StreamHash(digest.algorithm)
         bytes.withUnsafeBytes { hasher.update($0) }
         if hasher.finish() == digest.description { return bytes }
         unlink(path(digest))

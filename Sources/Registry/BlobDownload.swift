@@ -209,7 +209,7 @@ private struct BlobReceiver {
     private let digest: Digest
     private let size: Int64
     private let name: String
-    private var hasher: DigestHasher
+    private var hasher: StreamHash
     private(set) var received: UInt64 = 0
 
     init(_ file: SharedDescriptor, digest: Digest, size: Int64, name: String) {
@@ -217,7 +217,7 @@ private struct BlobReceiver {
         self.digest = digest
         self.size = size
         self.name = name
-        hasher = DigestHasher(digest.algorithm)
+        hasher = StreamHash(digest.algorithm)
     }
 
     /// Goes on from what an earlier process has left.
@@ -239,7 +239,7 @@ private struct BlobReceiver {
 
     mutating func restart() throws(SystemError) {
         guard ftruncate(file.rawValue, 0) == 0 else { throw .last("truncate \(name)") }
-        hasher = DigestHasher(digest.algorithm)
+        hasher = StreamHash(digest.algorithm)
         received = 0
     }
 

@@ -40,20 +40,20 @@ public struct Digest: Hashable, Sendable, CustomStringConvertible {
 }
 
 /// A running hash of a blob's bytes, by the algorithm of its digest.
-struct DigestHasher {
+public struct StreamHash {
     private var sha256: SHA256?
     private var sha512: SHA512?
 
-    init(_ algorithm: String) {
+    public init(_ algorithm: String) {
         if algorithm == "sha512" { sha512 = SHA512() } else { sha256 = SHA256() }
     }
 
-    mutating func update(_ bytes: UnsafeRawBufferPointer) {
+    public mutating func update(_ bytes: UnsafeRawBufferPointer) {
         sha256?.update(bufferPointer: bytes)
         sha512?.update(bufferPointer: bytes)
     }
 
-    func finish() -> String {
+    public func finish() -> String {
         if let sha512 { return "sha512:" + Digest.hex(sha512.finalize()) }
         return "sha256:" + (sha256.map { Digest.hex($0.finalize()) } ?? "")
     }

@@ -57,7 +57,7 @@ public actor RegistryClient {
             throw RegistryError.badDocument(what: "\(reference)", why: "its manifest is larger than \(ManifestDocument.largest) bytes")
         }
         let bytes = buffer.readBytes(length: buffer.readableBytes) ?? []
-        var hasher = DigestHasher(wanted?.algorithm ?? "sha256")
+        var hasher = StreamHash(wanted?.algorithm ?? "sha256")
         bytes.withUnsafeBytes { hasher.update($0) }
         let found = hasher.finish()
         if let wanted, wanted.description != found {

@@ -1,0 +1,83 @@
+import Glibc
+import ImageTree
+import Linux
+import Registry
+import SquashFS
+
+/// How sources are looked for.
+public struct FetchOptions: Sendable {
+    public var pull: PullOptions
+    public var credentials: CredentialStore
+    public var allowHTTP: Bool
+    /// Where downloads are kept.
+    public var cacheFolder: String
+    public var home: String
+
+    public init(pull: PullOptions, credentials: CredentialStore, allowHTTP: Bool, cacheFolder: String, home: String) {
+        self.pull = pull
+        self.credentials = credentials
+        self.allowHTTP = allowHTTP
+        self.cacheFolder = cacheFolder
+        self.home = home
+    }
+}
+
+/// Finds the image that a source names.
+public enum ImageOpener {
+    public static func open(_ source: ImageSource, _ options: FetchOptions, observer: any PullObserver) throws -> OCIImage {
+        switch source {
+        case .docker(let name): return try registryImage(name, options, observer)
+        case .ociLayout(let name): return try OCILayout.open(name, agent: "oci", platform: options.pull.platform)
+        case .ociArchive(let name): return try OCIArchive.open(name, platform: options.pull.platform)
+        case .dockerArchive(let name): return try DockerArchive.open(name, platform: options.pull.platform)
+        case .unsupported(let scheme): throw BuildError.refused("Unsupported transport type: \(scheme)")
+        case .path(let path):
+            throw BuildError.badSource(path, why: "it is not an image address (docker://, oci:, oci-archive:, docker-archive:)")
+        }
+    }
+
+    private static func registryImage(
+        _ name: String, _ options: FetchOptions, _ observer: any PullObserver
+    ) throws -> OCIImage {
+        let reference = try ImageReference(name)
+        let cache = try BlobCache(options.cacheFolder)
+        let client = RegistryClient(
+            credentials: options.credentials, allowHTTP: options.allowHTTP, mirrors: try Mirrors(home: options.home))
+        let image = try Blocking.run {
+            try await client.open(reference, cache: cache, options: options.pull, observer: observer)
+        }
+        return OCIImage(
+            agent: "docker", from: name, configuration: image.configuration, platform: image.platform,
+            layers: image.layerSources)
+    }
+}
+
+/// Waits in plain code for a task.
+enum Blocking {
+    private final class Box<T: Sendable>: @unchecked Sendable {
+        private let monitor = Monitor()
+        private var result: Result<T, any Error>?
+        func set(_ value: Result<T, any Error>) {
+            monitor.locked {
+                result = value
+                monitor.wakeAll()
+            }
+        }
+        func wait() throws -> T {
+            try monitor.locked {
+                while true {
+                    if let result { return try result.get() }
+                    monitor.wait()
+                }
+            }
+        }
+    }
+
+    static func run<T: Sendable>(_ body: @escaping @Sendable () async throws -> T) throws -> T {
+        let box = Box<T>()
+        Task {
+            do { box.set(.success(try await body())) } catch { box.set(.failure(error)) }
+        }
+        return try box.wait()
+    }
+}

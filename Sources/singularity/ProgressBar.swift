@@ -1,0 +1,86 @@
+import Glibc
+import Linux
+import Registry
+
+/// Shows on a terminal how far downloads and compression are.
+///
+/// `@unchecked Sendable`: the counters are behind ``monitor``.
+final class ProgressBar: PullObserver, @unchecked Sendable {
+    private let monitor = Monitor()
+    private let isShown: Bool
+    private var total: Int64 = 0
+    private var done: Int64 = 0
+    private var stored: UInt64 = 0
+    private var lastDrawn: UInt64 = 0
+    private var isDrawn = false
+
+    /// Nanoseconds between two drawings.
+    private static let interval: UInt64 = 100_000_000
+
+    init(isShown: Bool) { self.isShown = isShown && isatty(2) != 0 }
+
+    func willDownload(bytes: Int64) {
+        monitor.locked {
+            total += bytes
+            draw(force: false)
+        }
+    }
+
+    func downloaded(bytes: Int) {
+        monitor.locked {
+            done += Int64(bytes)
+            draw(force: false)
+        }
+    }
+
+    /// - Parameter bytes: all that went into the image so far.
+    func stored(bytes: UInt64) {
+        guard isShown else { return }
+        monitor.locked {
+            stored = bytes
+            draw(force: false)
+        }
+    }
+
+    func finish() {
+        guard isShown else { return }
+        monitor.locked {
+            if isDrawn { Program.printError("\r\u{1b}[K") }
+            isDrawn = false
+        }
+    }
+
+    private func draw(force: Bool) {
+        guard isShown else { return }
+        var now = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &now)
+        let time = UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
+        guard force || time - lastDrawn >= Self.interval else { return }
+        lastDrawn = time
+        isDrawn = true
+        let width = 30
+        let filled = total > 0 ? Int(min(1, Double(done) / Double(total)) * Double(width)) : width
+        let bar = String(repeating: "=", count: filled) + String(repeating: " ", count: width - filled)
+        var text = "\r\u{1b}[Kdownload [\(bar)] \(ByteCount.text(done)) of \(ByteCount.text(total))"
+        if stored > 0 { text += "   compressed \(ByteCount.text(Int64(stored)))" }
+        Program.printError(text)
+    }
+}
+
+/// Sizes for people.
+enum ByteCount {
+    /// `12.34 MiB`.
+    static func text(_ bytes: Int64) -> String {
+        if bytes < 1024 { return "\(bytes) B" }
+        var value = Double(bytes)
+        var unit = 0
+        let units = ["B", "KiB", "MiB", "GiB", "TiB"]
+        while value >= 1024 && unit < units.count - 1 {
+            value /= 1024
+            unit += 1
+        }
+        let hundredths = Int((value * 100).rounded())
+        let fraction = hundredths % 100
+        return "\(hundredths / 100).\(fraction < 10 ? "0" : "")\(fraction) \(units[unit])"
+    }
+}
