@@ -138,6 +138,15 @@ public enum Files {
         return count >= 0 ? String(decoding: buffer[..<count], as: UTF8.self) : nil
     }
 
+    /// Target of a symbolic link that is open with O_PATH.
+    public static func readLink(_ descriptor: CInt) -> String? {
+        var buffer = [UInt8](repeating: 0, count: 4097)
+        let count = buffer.withUnsafeMutableBytes {
+            readlinkat(descriptor, "", $0.baseAddress!.assumingMemoryBound(to: CChar.self), 4096)
+        }
+        return count >= 0 ? String(decoding: buffer[..<count], as: UTF8.self) : nil
+    }
+
     /// The path without links, nil where it does not exist.
     public static func resolved(_ path: String) -> String? {
         guard let real = realpath(path, nil) else { return nil }

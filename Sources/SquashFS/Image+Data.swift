@@ -62,11 +62,9 @@ extension SquashFSImage {
 
     /// A decoded data or fragment block, from the cache where it is there.
     func cachedBlock(at position: UInt64, word: BlockWord) throws(SquashFSError) -> DecodedBlock {
-        if let block = blocks[position] { return block }
-        let block = DecodedBlock(capacity: blockSize)
-        block.count = try decode(at: position, word: word, into: block.storage)
-        blocks.insert(block, at: position)
-        return block
+        try blocks.block(at: position, capacity: blockSize) { target throws(SquashFSError) in
+            try decode(at: position, word: word, into: target)
+        }
     }
 
     /// Reads and decodes one stored block.

@@ -1,4 +1,5 @@
 import BlockIO
+import Glibc
 
 extension SquashFSImage {
     /// All entries of a directory, in stored order.
@@ -6,8 +7,8 @@ extension SquashFSImage {
     public func entries(of inode: Inode) throws(SquashFSError) -> [DirectoryEntry] {
         guard case .directory(let location) = inode.content else { throw corrupt("listing of a non-directory", at: 0) }
         var entries: [DirectoryEntry] = []
-        try scan(location, from: nil) { entry in
-            entries.append(entry)
+        try scan(location, from: nil) { name, entry in
+            entries.append(entry(name))
             return true
         }
         return entries
@@ -22,17 +23,36 @@ extension SquashFSImage {
             step = candidate
         }
         var found: DirectoryEntry?
-        try scan(location, from: step) { entry in
-            if entry.name == name { found = entry }
-            return found == nil && !name.lexicographicallyPrecedes(entry.name)
+        try name.span.bytes.withUnsafeBytes { wanted throws(SquashFSError) in
+            try scan(location, from: step) { candidate, entry in
+                switch Self.compare(candidate, wanted) {
+                case ..<0: return true
+                case 0: found = entry(candidate)
+                default: break
+                }
+                return false
+            }
         }
         return found
     }
 
+    /// Order by unsigned bytes: negative, zero or positive, as memcmp(3).
+    private static func compare(_ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer) -> Int {
+        let common = min(left.count, right.count)
+        if common > 0, let a = left.baseAddress, let b = right.baseAddress {
+            let order = memcmp(a, b, common)
+            if order != 0 { return Int(order) }
+        }
+        return left.count - right.count
+    }
+
     /// Walks the headers and entries of a listing until `visit` says no.
     private func scan(
-        _ location: DirectoryLocation, from step: DirectoryIndexEntry?, visit: (DirectoryEntry) -> Bool
+        _ location: DirectoryLocation, from step: DirectoryIndexEntry?,
+        visit: (_ name: UnsafeRawBufferPointer, _ entry: (UnsafeRawBufferPointer) -> DirectoryEntry) -> Bool
     ) throws(SquashFSError) {
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256, alignment: 8)
+        defer { buffer.deallocate() }
         let tableStart = superblock.directoryTableStart
         var remaining = Int(location.byteCount)
         var offset = Int(location.offset)
@@ -60,22 +80,25 @@ extension SquashFSImage {
                 guard remaining >= 0, length <= 256, (1...7).contains(type) else {
                     throw corrupt("directory entry", at: reader.block)
                 }
-                let name = try reader.read(count: length)
+                try reader.read(count: length, into: buffer)
+                let name = UnsafeRawBufferPointer(rebasing: buffer[..<length])
                 guard Self.isSafe(name) else {
                     throw corrupt("the name \"\(String(decoding: name, as: UTF8.self))\" in a directory", at: reader.block)
                 }
-                let entry = DirectoryEntry(
-                    name: name, inode: InodeReference(block: UInt64(inodeBlock), offset: Int(inodeOffset)),
-                    inodeNumber: UInt32(truncatingIfNeeded: Int64(base) + Int64(delta)), type: type)
-                if !visit(entry) { return }
+                let goOn = visit(name) { name in
+                    DirectoryEntry(
+                        name: [UInt8](name), inode: InodeReference(block: UInt64(inodeBlock), offset: Int(inodeOffset)),
+                        inodeNumber: UInt32(truncatingIfNeeded: Int64(base) + Int64(delta)), type: type)
+                }
+                if !goOn { return }
             }
         }
     }
 
-    private static func isSafe(_ name: [UInt8]) -> Bool {
+    private static func isSafe(_ name: UnsafeRawBufferPointer) -> Bool {
         let dot = UInt8(ascii: ".")
-        return !name.isEmpty && name != [dot] && name != [dot, dot] && !name.contains(UInt8(ascii: "/"))
-            && !name.contains(0)
+        if name[0] == dot && (name.count == 1 || name.count == 2 && name[1] == dot) { return false }
+        return !name.contains { $0 == UInt8(ascii: "/") || $0 == 0 }
     }
 
     /// Follows a path from the root, without following links.

@@ -73,10 +73,7 @@ public final class SquashFSImage: Sendable {
 
     /// Reads an inode.
     public func inode(_ reference: InodeReference) throws(SquashFSError) -> Inode {
-        let (start, overflow) = superblock.inodeTableStart.addingReportingOverflow(reference.block)
-        guard !overflow, start < superblock.directoryTableStart else { throw corrupt("inode reference", at: start) }
-        var reader = MetadataReader(metadata, block: start, offset: reference.offset)
-        let type = try reader.read(UInt16.self)
+        var (reader, type, start) = try inodeReader(reference)
         let mode = try reader.read(UInt16.self)
         let uid = try owner(Int(try reader.read(UInt16.self)), at: start)
         let gid = try owner(Int(try reader.read(UInt16.self)), at: start)
@@ -90,7 +87,7 @@ public final class SquashFSImage: Sendable {
         return inode
     }
 
-    private func owner(_ index: Int, at position: UInt64) throws(SquashFSError) -> UInt32 {
+    func owner(_ index: Int, at position: UInt64) throws(SquashFSError) -> UInt32 {
         guard index < ids.count else { throw corrupt("owner number \(index) of \(ids.count)", at: position) }
         return ids[index]
     }

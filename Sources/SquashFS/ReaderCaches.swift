@@ -14,37 +14,67 @@ final class DecodedBlock: @unchecked Sendable {
     deinit { storage.deallocate() }
 }
 
-/// Decoded blocks by their position, a bounded number: the one used longest ago goes first.
+/// Decoded blocks by their position, a bounded number: the one used longest ago goes first. Of several threads that want
+/// the same block, one decodes it and the others wait for it.
 ///
 /// `@unchecked Sendable`: all state is behind ``lock``.
 final class BlockCache: @unchecked Sendable {
+    private struct Entry {
+        var block: DecodedBlock
+        var lastUse: UInt64
+        var isReady: Bool
+    }
+
     private let lock = Monitor()
     private let capacity: Int
-    private var entries: [UInt64: (block: DecodedBlock, lastUse: UInt64)] = [:]
+    private var entries: [UInt64: Entry] = [:]
     private var clock: UInt64 = 0
 
     init(capacity: Int) { self.capacity = capacity }
 
-    subscript(position: UInt64) -> DecodedBlock? {
-        lock.locked {
-            guard let index = entries.index(forKey: position) else { return nil }
-            clock += 1
-            entries.values[index].lastUse = clock
-            return entries.values[index].block
+    func contains(_ position: UInt64) -> Bool { lock.locked { entries[position] != nil } }
+
+    /// The block at a position, decoded by `decode` where it is not there yet.
+    func block(
+        at position: UInt64, capacity blockSize: Int,
+        decode: (UnsafeMutableRawBufferPointer) throws(SquashFSError) -> Int
+    ) throws(SquashFSError) -> DecodedBlock {
+        let (block, isMine) = take(position, blockSize)
+        guard isMine else { return block }
+        do throws(SquashFSError) {
+            block.count = try decode(block.storage)
+            lock.locked {
+                if let index = entries.index(forKey: position) { entries.values[index].isReady = true }
+                lock.wakeAll()
+            }
+            return block
+        } catch {
+            // Those who wait try for themselves, and get the error for themselves.
+            lock.locked {
+                entries[position] = nil
+                lock.wakeAll()
+            }
+            throw error
         }
     }
 
-    func contains(_ position: UInt64) -> Bool { lock.locked { entries[position] != nil } }
-
-    func insert(_ block: DecodedBlock, at position: UInt64) {
+    private func take(_ position: UInt64, _ blockSize: Int) -> (DecodedBlock, isMine: Bool) {
         lock.locked {
-            clock += 1
-            if entries.count >= capacity, entries[position] == nil,
-                let oldest = entries.min(by: { $0.value.lastUse < $1.value.lastUse })?.key
-            {
+            while let index = entries.index(forKey: position) {
+                if entries.values[index].isReady {
+                    clock += 1
+                    entries.values[index].lastUse = clock
+                    return (entries.values[index].block, false)
+                }
+                lock.wait()
+            }
+            if entries.count >= capacity, let oldest = entries.filter(\.value.isReady).min(by: { $0.value.lastUse < $1.value.lastUse })?.key {
                 entries[oldest] = nil
             }
-            entries[position] = (block, clock)
+            clock += 1
+            let block = DecodedBlock(capacity: blockSize)
+            entries[position] = Entry(block: block, lastUse: clock, isReady: false)
+            return (block, true)
         }
     }
 }
@@ -183,6 +213,21 @@ struct MetadataReader {
         }
         let bytes = try read(count: size)
         return bytes.withUnsafeBytes { T(littleEndian: $0.loadUnaligned(as: T.self)) }
+    }
+
+    /// Reads `count` bytes into the start of a buffer that is large enough.
+    mutating func read(count: Int, into target: UnsafeMutableRawBufferPointer) throws(SquashFSError) {
+        var done = 0
+        while done < count {
+            let page = try advance()
+            let part = min(count - done, page.bytes.count - offset)
+            page.bytes.withUnsafeBytes {
+                UnsafeMutableRawBufferPointer(rebasing: target[done..<done + part])
+                    .copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[offset..<offset + part]))
+            }
+            offset += part
+            done += part
+        }
     }
 
     mutating func read(count: Int) throws(SquashFSError) -> [UInt8] {

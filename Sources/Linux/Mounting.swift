@@ -1,0 +1,91 @@
+import CLinux
+import Glibc
+
+/// Flags of mount(2).
+public struct MountFlags: OptionSet, Sendable {
+    public let rawValue: UInt64
+    public init(rawValue: UInt64) { self.rawValue = rawValue }
+
+    public static let readOnly = MountFlags(rawValue: clinux_ms_rdonly)
+    public static let noSuid = MountFlags(rawValue: clinux_ms_nosuid)
+    public static let noDev = MountFlags(rawValue: clinux_ms_nodev)
+    public static let noExec = MountFlags(rawValue: clinux_ms_noexec)
+    public static let noAccessTime = MountFlags(rawValue: clinux_ms_noatime)
+    public static let relativeAccessTime = MountFlags(rawValue: clinux_ms_relatime)
+    static let remount = MountFlags(rawValue: clinux_ms_remount)
+    static let bind = MountFlags(rawValue: clinux_ms_bind)
+    static let recursive = MountFlags(rawValue: clinux_ms_rec)
+    static let privatePropagation = MountFlags(rawValue: clinux_ms_private)
+    static let slavePropagation = MountFlags(rawValue: clinux_ms_slave)
+}
+
+/// Changes of the mount namespace that this process is in.
+public enum Mounting {
+    /// Mounts a file system.
+    public static func mount(
+        _ type: String, source: String = "none", on target: String, flags: MountFlags = [], options: String = ""
+    ) throws(SystemError) {
+        guard CLinux.mount(source, target, type, UInt(flags.rawValue), options) == 0 else {
+            throw .last("mount \(type) on \(target)")
+        }
+    }
+
+    /// Makes a file or tree visible at another place.
+    public static func bind(_ source: String, on target: String, recursive: Bool) throws(SystemError) {
+        let flags: MountFlags = recursive ? [.bind, .recursive] : .bind
+        guard CLinux.mount(source, target, nil, UInt(flags.rawValue), nil) == 0 else {
+            throw .last("bind \(source) on \(target)")
+        }
+    }
+
+    /// Adds restrictions to a bind mount. Those that it has stay: in a user namespace they are locked.
+    public static func restrict(_ target: String, adding: MountFlags) throws(SystemError) {
+        var status = statfs()
+        guard statfs(target, &status) == 0 else { throw .last("statfs \(target)") }
+        // ST_* of statfs(2) and MS_* agree for the low bits; relatime has another number.
+        let stored = UInt64(bitPattern: Int64(status.f_flags))
+        var flags = adding
+        for flag in [MountFlags.readOnly, .noSuid, .noDev, .noExec] where stored & flag.rawValue != 0 { flags.insert(flag) }
+        if stored & 0x400 != 0 { flags.insert(.noAccessTime) }
+        if stored & 0x1000 != 0 { flags.insert(.relativeAccessTime) }
+        flags.formUnion([.remount, .bind])
+        guard CLinux.mount(nil, target, nil, UInt(flags.rawValue), nil) == 0 else { throw .last("remount \(target)") }
+    }
+
+    /// Nothing that is mounted here from now on shows elsewhere.
+    public static func isolatePropagation() throws(SystemError) {
+        let flags: MountFlags = [.recursive, .slavePropagation]
+        guard CLinux.mount(nil, "/", nil, UInt(flags.rawValue), nil) == 0 else { throw .last("make / a slave mount") }
+    }
+
+    /// Makes the current directory the root and takes the old root out of sight, see pivot_root(2), "pivot_root(".", ".")".
+    public static func pivotToWorkingDirectory() throws(SystemError) {
+        guard clinux_pivot_root(".", ".") == 0 else { throw .last("pivot_root") }
+        guard umount2(".", CInt(MNT_DETACH)) == 0 else { throw .last("unmount the host's root") }
+        guard chdir("/") == 0 else { throw .last("chdir /") }
+    }
+}
+
+/// Kinds of namespaces, see namespaces(7).
+public struct Namespaces: OptionSet, Sendable, Hashable {
+    public let rawValue: UInt64
+    public init(rawValue: UInt64) { self.rawValue = rawValue }
+
+    public static let user = Namespaces(rawValue: clinux_clone_newuser)
+    public static let mount = Namespaces(rawValue: clinux_clone_newns)
+    public static let pid = Namespaces(rawValue: clinux_clone_newpid)
+    public static let ipc = Namespaces(rawValue: clinux_clone_newipc)
+    public static let uts = Namespaces(rawValue: clinux_clone_newuts)
+    public static let network = Namespaces(rawValue: clinux_clone_newnet)
+
+    /// Names for people, in a fixed order.
+    public var names: [String] {
+        [(Namespaces.user, "user"), (.mount, "mount"), (.pid, "pid"), (.ipc, "ipc"), (.uts, "uts"), (.network, "net")]
+            .filter { contains($0.0) }.map(\.1)
+    }
+
+    /// Moves this process into new ones.
+    public func unshare() throws(SystemError) {
+        guard clinux_unshare(rawValue) == 0 else { throw .last("unshare \(names.joined(separator: ", "))") }
+    }
+}
