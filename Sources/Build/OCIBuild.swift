@@ -29,6 +29,15 @@ public struct OCIImage {
 }
 
 extension OCIImage {
+    /// A name for what a container made of this image would be: the same for the same image, in hexadecimal digits.
+    public var identity: String {
+        get throws {
+            var text = "\(agent)\n\(from)\n\(platform)\n\(configuration.created ?? "")\n"
+            text += (configuration.rootfs?.diff_ids ?? []).map { "\($0)\n" }.joined()
+            return Digest(of: Array(text.utf8) + (try processConfiguration())).hex
+        }
+    }
+
     /// Converts the image to a SIF without unpacking it.
     /// - Parameters:
     ///   - stored: told how many plain bytes of files went into the image, from time to time.

@@ -29,6 +29,50 @@ int clinux_renameat2(int olddirfd, const char *oldpath, int newdirfd,
     return (int)syscall(SYS_renameat2, olddirfd, oldpath, newdirfd, newpath, flags);
 }
 
+int clinux_open_tree(const char *path, int recursive) {
+    return (int)syscall(SYS_open_tree, AT_FDCWD, path,
+                        1 /* OPEN_TREE_CLONE */ | O_CLOEXEC | (recursive ? 0x8000 /* AT_RECURSIVE */ : 0));
+}
+
+int clinux_new_mount(const char *type, uint64_t attributes) {
+    int saved, mount, context = (int)syscall(SYS_fsopen, type, 1 /* FSOPEN_CLOEXEC */);
+    if (context < 0) return -1;
+    if (syscall(SYS_fsconfig, context, 6 /* FSCONFIG_CMD_CREATE */, NULL, NULL, 0) != 0) {
+        saved = errno;
+        close(context);
+        errno = saved;
+        return -1;
+    }
+    mount = (int)syscall(SYS_fsmount, context, 1 /* FSMOUNT_CLOEXEC */, (unsigned int)attributes);
+    saved = errno;
+    close(context);
+    errno = saved;
+    return mount;
+}
+
+int clinux_move_mount(int tree, const char *target) {
+    return (int)syscall(SYS_move_mount, tree, "", AT_FDCWD, target,
+                        0x04 /* MOVE_MOUNT_F_EMPTY_PATH */ | 0x10 /* MOVE_MOUNT_T_SYMLINKS */);
+}
+
+int clinux_mount_setattr(int tree, uint64_t attributes, int recursive) {
+    struct {
+        uint64_t set, clear, propagation, user_namespace;
+    } change = {attributes, 0, 0, 0};
+    return (int)syscall(SYS_mount_setattr, tree, "", 0x1000 /* AT_EMPTY_PATH */ | (recursive ? 0x8000 : 0),
+                        &change, sizeof change);
+}
+
+int clinux_fork(void) { return (int)fork(); }
+
+int clinux_die_with_parent(void) { return prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); }
+
+int clinux_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); }
+
+int clinux_set_undumpable(void) { return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
+
+int clinux_set_name(const char *name) { return prctl(PR_SET_NAME, name, 0, 0, 0); }
+
 int clinux_close_range(unsigned int first, unsigned int last, unsigned int flags) {
     return (int)syscall(SYS_close_range, first, last, flags);
 }

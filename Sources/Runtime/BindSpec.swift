@@ -49,7 +49,7 @@ public struct BindSpec: Equatable, Sendable {
             var source: String?
             var destination: String?
             var isReadOnly = false
-            for field in fields(String(line)) {
+            for field in commaSeparated(String(line)) {
                 let key = field.prefix { $0 != "=" }
                 let value = String(field.dropFirst(key.count + 1))
                 switch key {
@@ -70,7 +70,7 @@ public struct BindSpec: Equatable, Sendable {
     }
 
     /// Fields of a line of comma-separated values; a field in double quotes may hold commas.
-    static func fields(_ line: String) -> [String] {
+    public static func commaSeparated(_ line: String) -> [String] {
         var out: [String] = []
         var current = ""
         var isQuoted = false

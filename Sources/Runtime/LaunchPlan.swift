@@ -34,8 +34,10 @@ public struct LaunchPlan: Sendable {
 /// One mount of a plan.
 public struct PlannedMount: Sendable, Equatable {
     public enum Kind: Sendable, Equatable {
-        /// A path of the host.
-        case bind(source: String, readOnly: Bool, recursive: Bool)
+        /// A path of the host, with what is mounted below it.
+        case bind(source: String, readOnly: Bool)
+        /// A directory below --workdir, which is made where it is not there.
+        case workFolder(String, mode: UInt32)
         /// A new instance for a new PID namespace.
         case proc
         /// A small /dev with nothing but the harmless devices.

@@ -5,7 +5,7 @@ import Linux
 struct LaunchPlanner {
     private let options: RunOptions
     private let facts: HostFacts
-    private let view: RootView
+    let view: RootView
     private let image: ImageFile
     private var mounts: [PlannedMount] = []
     private var files: [(path: String, content: [UInt8])] = []
@@ -25,9 +25,12 @@ struct LaunchPlanner {
     }
 
     mutating func plan() throws(RuntimeError) -> LaunchPlan {
+        if let folder = options.workDirectory, !Files.isDirectory(folder) {
+            throw .badOption("--workdir \(folder): there is no such directory; create it first")
+        }
         var namespaces: Namespaces = .mount
         if !facts.mayMount || options.newUser { namespaces.insert(.user) }
-        if options.newPID || options.containAll { namespaces.insert(.pid) }
+        if (options.newPID || options.containAll) && !options.forbidsPID { namespaces.insert(.pid) }
         if options.newIPC || options.containAll { namespaces.insert(.ipc) }
         if options.newUTS || options.hostName != nil { namespaces.insert(.uts) }
         if options.isolateNetwork { namespaces.insert(.network) }
@@ -63,7 +66,7 @@ struct LaunchPlanner {
             if contains {
                 mounts.append(PlannedMount(.minimalDev, "/dev", isRequired: true, reason: "--contain: harmless devices only"))
             } else {
-                bind("/dev", "/dev", recursive: true, reason: "devices of the host (--no-mount dev)")
+                bind("/dev", "/dev", reason: "devices of the host (--no-mount dev)")
             }
         }
         if !options.noMount.contains("bind-paths") && !options.noMount.contains("/etc/hosts") {
@@ -73,22 +76,26 @@ struct LaunchPlanner {
             if newPID {
                 mounts.append(PlannedMount(.proc, "/proc", isRequired: true, reason: "processes of the new PID namespace"))
             } else {
-                bind("/proc", "/proc", recursive: true, reason: "processes of the host (--no-mount proc)")
+                bind("/proc", "/proc", reason: "processes of the host (--no-mount proc)")
             }
         }
         if !options.noMount.contains("sys") {
-            bind("/sys", "/sys", recursive: true, reason: "kernel objects of the host (--no-mount sys)")
+            bind("/sys", "/sys", reason: "kernel objects of the host (--no-mount sys)")
         }
     }
 
     private mutating func bind(
-        _ source: String, _ destination: String, readOnly: Bool = false, recursive: Bool = true, isRequired: Bool = false,
+        _ source: String, _ destination: String, readOnly: Bool = false, isRequired: Bool = false,
         reason: String
     ) {
         mounts.append(
             PlannedMount(
-                .bind(source: source, readOnly: readOnly, recursive: recursive), destination, isRequired: isRequired,
+                .bind(source: source, readOnly: readOnly), destination, isRequired: isRequired,
                 reason: reason))
+    }
+
+    private mutating func addWorkFolder(_ source: String, _ destination: String, mode: UInt32, reason: String) {
+        mounts.append(PlannedMount(.workFolder(source, mode: mode), destination, isRequired: true, reason: reason))
     }
 
     private mutating func addHome() {
@@ -96,7 +103,7 @@ struct LaunchPlanner {
         let isGiven = options.home != nil
         if contains && !isGiven {
             if let folder = options.workDirectory {
-                bind(folder + "/home", home.destination, isRequired: true, reason: "home in --workdir")
+                addWorkFolder(folder + "/home", home.destination, mode: 0o700, reason: "home in --workdir")
             } else {
                 mounts.append(PlannedMount(.empty(mode: 0o700), home.destination, isRequired: true, reason: "--contain: an empty home"))
             }
@@ -115,7 +122,7 @@ struct LaunchPlanner {
                 if path == "/var/tmp", view.resolve(path)?.existing == ["tmp"] { continue }
                 bind(path, path, reason: "temporary files of the host (--no-mount tmp)")
             } else if let folder = options.workDirectory {
-                bind("\(folder)/\(name)", path, isRequired: true, reason: "temporary files in --workdir")
+                addWorkFolder("\(folder)/\(name)", path, mode: 0o1777, reason: "temporary files in --workdir")
             } else {
                 mounts.append(PlannedMount(.empty(mode: 0o1777), path, isRequired: true, reason: "--contain: an empty \(path)"))
             }
@@ -126,7 +133,7 @@ struct LaunchPlanner {
         for path in options.scratch {
             guard path.hasPrefix("/") else { throw .badOption("--scratch \(path): the destination must be an absolute path") }
             if let folder = options.workDirectory {
-                bind("\(folder)/scratch\(path)", path, isRequired: true, reason: "--scratch in --workdir")
+                addWorkFolder("\(folder)/scratch\(path)", path, mode: 0o750, reason: "--scratch in --workdir")
             } else {
                 mounts.append(PlannedMount(.empty(mode: 0o755), path, isRequired: true, reason: "--scratch"))
             }
@@ -207,7 +214,7 @@ struct LaunchPlanner {
             !["/sys", "/proc", "/dev"].contains(where: { Self.isPath(current, within: $0) })
         else { return places }
         let isVisible = mounts.contains { mount in
-            guard case .bind(let source, _, true) = mount.kind else { return false }
+            guard case .bind(let source, _) = mount.kind else { return false }
             return source == mount.destination && Self.isPath(current, within: mount.destination)
         }
         if !isVisible { bind(current, current, reason: "the working directory (--no-mount cwd)") }

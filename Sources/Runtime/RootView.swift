@@ -69,6 +69,23 @@ struct RootView {
         return last
     }
 
+    /// Permission bits of an object at a path without links, nil where there is none.
+    func mode(_ names: [String]) -> UInt16? { look(names)?.mode }
+
+    /// Names in a directory, sorted; none where it is not there.
+    func names(in path: String) -> [String] {
+        switch image.content {
+        case .squashFS(let image, _, _, _):
+            guard let inode = try? image.resolve(path), case .directory = inode.content,
+                let entries = try? image.entries(of: inode)
+            else { return [] }
+            return entries.map { String(decoding: $0.name, as: UTF8.self) }
+        case .directory(let root):
+            guard let folder = try? Files.open(inRoot: root.rawValue, path, O_RDONLY | O_DIRECTORY) else { return [] }
+            return ((try? Files.entries("/proc/self/fd/\(folder.rawValue)")) ?? []).sorted()
+        }
+    }
+
     /// The object at a path without links, nil where there is none.
     private func look(_ names: [String]) -> (kind: Kind, mode: UInt16, link: String?)? {
         let path = names.joined(separator: "/")

@@ -37,6 +37,8 @@ public struct RunOptions: Sendable {
     /// Changes go into a sandbox directory.
     public var writable = false
     public var newPID = false
+    /// No PID namespace, whatever other options imply.
+    public var forbidsPID = false
     public var newIPC = false
     public var newUTS = false
     public var hostName: String?

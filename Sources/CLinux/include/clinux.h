@@ -53,6 +53,27 @@ int clinux_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode,
                    uint64_t resolve);
 int clinux_renameat2(int olddirfd, const char *oldpath, int newdirfd,
                      const char *newpath, unsigned int flags);
+/* The mount calls of Linux 5.2 and 5.12, see fsopen(2), open_tree(2), move_mount(2),
+ * mount_setattr(2). A detached copy of what is mounted at `path`, as a descriptor. */
+int clinux_open_tree(const char *path, int recursive);
+/* A new file system that is mounted nowhere, as a descriptor. Attributes are MOUNT_ATTR_*. */
+int clinux_new_mount(const char *type, uint64_t attributes);
+/* Attaches a detached tree; links in `target` are followed. */
+int clinux_move_mount(int tree, const char *target);
+int clinux_mount_setattr(int tree, uint64_t attributes, int recursive);
+static const uint64_t clinux_mount_attr_rdonly = 1;
+static const uint64_t clinux_mount_attr_nosuid = 2;
+static const uint64_t clinux_mount_attr_nodev = 4;
+static const uint64_t clinux_mount_attr_noexec = 8;
+
+/* fork(2), which Swift's module hides on some platforms. */
+int clinux_fork(void);
+/* prctl(2) is variadic, which Swift cannot call. */
+int clinux_die_with_parent(void);
+int clinux_no_new_privileges(void);
+int clinux_set_undumpable(void);
+int clinux_set_name(const char *name);
+
 int clinux_close_range(unsigned int first, unsigned int last, unsigned int flags);
 int clinux_pidfd_open(int pid);
 int clinux_memfd(const char *name);

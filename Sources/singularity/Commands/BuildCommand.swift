@@ -88,6 +88,8 @@ struct ImageConversion {
 
     /// Makes the image file; an older one stays until the new one is complete.
     func make(_ target: String, from source: ImageSource) throws {
+        // A peer that closes its end is an error of the write, not the end of the program.
+        signal(SIGPIPE, SIG_IGN)
         try check(target)
         let options = try ImageWriting.options(parsed)
         let fetch = try fetchOptions()
@@ -101,6 +103,32 @@ struct ImageConversion {
         }
         log.info("Creating SIF file...")
         try image.build(target, options: options) { bar.stored(bytes: $0) }
+    }
+
+    /// An image file in the cache that is made of an address; made where it is not there yet.
+    func cached(_ source: ImageSource, in folder: String) throws -> String {
+        signal(SIGPIPE, SIG_IGN)
+        let fetch = try fetchOptions()
+        let bar = ProgressBar(isShown: log.level >= .info)
+        defer { bar.finish() }
+        let image = try ImageOpener.open(source, fetch, observer: bar)
+        let target = "\(folder)/\(try image.identity).sif"
+        try Files.makeDirectories(folder, mode: 0o700)
+        // Several ranks of a job may start at once: one makes the image, the others wait.
+        while Files.status(target) == nil {
+            guard let lease = try Lease.take(target + ".lease") else {
+                usleep(100_000)
+                continue
+            }
+            defer { lease.release() }
+            if Files.status(target) != nil { break }
+            log.info("Converting \(image.from) to SIF format...")
+            try image.build(target, options: try ImageWriting.options(parsed)) {
+                bar.stored(bytes: $0)
+                lease.renew()
+            }
+        }
+        return target
     }
 
     private func check(_ target: String) throws {

@@ -1,0 +1,46 @@
+import CLinux
+import Glibc
+
+/// A tree of mounts that is attached nowhere yet. It can be made while the host's files are in reach, and attached when
+/// only the container's are. See open_tree(2), fsmount(2), move_mount(2); Linux 5.12 or newer.
+public struct DetachedMount: ~Copyable {
+    private let tree: OwnedDescriptor
+
+    /// Restrictions of mount_setattr(2).
+    public struct Attributes: OptionSet, Sendable, Equatable {
+        public let rawValue: UInt64
+        public init(rawValue: UInt64) { self.rawValue = rawValue }
+
+        public static let readOnly = Attributes(rawValue: clinux_mount_attr_rdonly)
+        public static let noSuid = Attributes(rawValue: clinux_mount_attr_nosuid)
+        public static let noDev = Attributes(rawValue: clinux_mount_attr_nodev)
+        public static let noExec = Attributes(rawValue: clinux_mount_attr_noexec)
+    }
+
+    /// A copy of what is seen at a path.
+    /// - Parameter recursive: with what is mounted below it.
+    public init(copyOf path: String, recursive: Bool) throws(SystemError) {
+        let raw = clinux_open_tree(path, recursive ? 1 : 0)
+        guard raw >= 0 else { throw .last("bind \(path)") }
+        tree = OwnedDescriptor(raw)
+    }
+
+    /// A new file system without options.
+    public init(_ type: String, _ attributes: Attributes) throws(SystemError) {
+        let raw = clinux_new_mount(type, attributes.rawValue)
+        guard raw >= 0 else { throw .last("mount \(type)") }
+        tree = OwnedDescriptor(raw)
+    }
+
+    /// Adds restrictions; none is ever taken away.
+    public func restrict(_ attributes: Attributes, recursive: Bool) throws(SystemError) {
+        guard clinux_mount_setattr(tree.rawValue, attributes.rawValue, recursive ? 1 : 0) == 0 else {
+            throw .last("restrict a mount")
+        }
+    }
+
+    /// Attaches the tree at a path of the present root directory.
+    public func attach(to target: String) throws(SystemError) {
+        guard clinux_move_mount(tree.rawValue, target) == 0 else { throw .last("mount on \(target)") }
+    }
+}

@@ -1,0 +1,65 @@
+import CLinux
+import Glibc
+
+/// Changes of the calling process that have no way back, see fork(2) and prctl(2).
+public enum Process {
+    /// Makes a child that goes on in `body` and never returns from it. Only for a process with one thread.
+    /// - Returns: the child's process id.
+    public static func fork(_ body: () -> Never) throws(SystemError) -> pid_t {
+        let pid = clinux_fork()
+        guard pid >= 0 else { throw .last("fork") }
+        if pid == 0 { body() }
+        return pid
+    }
+
+    /// Waits for a child.
+    /// - Returns: its status as wait(2) has it.
+    @discardableResult
+    public static func wait(for pid: pid_t) -> CInt {
+        var status: CInt = 0
+        retryingOnInterrupt { waitpid(pid, &status, 0) }
+        return status
+    }
+
+    /// The kernel kills this process when its parent ends.
+    public static func dieWithParent() { _ = clinux_die_with_parent() }
+
+    /// execve(2) gives no rights any more that this process does not have.
+    public static func forbidNewPrivileges() throws(SystemError) {
+        guard clinux_no_new_privileges() == 0 else { throw .last("set no_new_privs") }
+    }
+
+    /// Other processes of the same user may not look into this one.
+    public static func forbidInspection() { _ = clinux_set_undumpable() }
+
+    /// - Parameter name: at most 15 bytes, as `ps` shows it.
+    public static func setName(_ name: String) { _ = clinux_set_name(name) }
+
+    public static func dropCapabilities() throws(SystemError) {
+        guard clinux_drop_capabilities() == 0 else { throw .last("drop capabilities") }
+    }
+
+    /// Closes all descriptors but those given and, where `keepsStandard`, 0 to 2.
+    public static func closeDescriptors(except kept: Set<CInt>) {
+        var next: CInt = 3
+        for descriptor in kept.sorted() where descriptor >= 3 {
+            if descriptor > next { _ = clinux_close_range(UInt32(next), UInt32(descriptor - 1), 0) }
+            next = descriptor + 1
+        }
+        _ = clinux_close_range(UInt32(next), UInt32.max, 0)
+    }
+
+    /// Ends this process with the signal that ended a child, so that the caller sees what happened.
+    public static func raiseDeadly(_ signal: CInt) -> Never {
+        var limit = rlimit(rlim_cur: 0, rlim_max: 0)
+        // The child has written its core dump, if it may.
+        setrlimit(__rlimit_resource_t(RLIMIT_CORE.rawValue), &limit)
+        Glibc.signal(signal, SIG_DFL)
+        var set = sigset_t()
+        sigemptyset(&set)
+        sigaddset(&set, signal)
+        sigprocmask(SIG_UNBLOCK, &set, nil)
+        kill(getpid(), signal)
+        _exit(128 + signal)
+    }
+}

@@ -1,0 +1,29 @@
+import Glibc
+
+/// Signals that a process takes one after the other instead of being interrupted, see sigwaitinfo(2).
+public struct SignalSet {
+    private var set = sigset_t()
+    private var old = sigset_t()
+
+    /// Holds back all signals of this process from now on.
+    public static func blockAll() -> SignalSet {
+        var signals = SignalSet()
+        sigfillset(&signals.set)
+        sigprocmask(SIG_BLOCK, &signals.set, &signals.old)
+        return signals
+    }
+
+    /// As it was before ``blockAll()``.
+    public mutating func restore() { sigprocmask(SIG_SETMASK, &old, nil) }
+
+    /// Waits for the next one.
+    /// - Returns: its number, and whether the kernel sent it itself, as for Ctrl-C on a terminal.
+    public mutating func next() -> (number: CInt, isFromKernel: Bool) {
+        let codeOfKernel: CInt = 0x80
+        while true {
+            var info = siginfo_t()
+            let number = sigwaitinfo(&set, &info)
+            if number > 0 { return (number, info.si_code == codeOfKernel) }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+import CLinux
+import Glibc
+import Linux
+
+/// The two processes around a program in a PID namespace of its own, see pid_namespaces(7).
+enum ContainerInit {
+    /// Runs `body` as the first process of a new PID namespace and ends this process as that one ended.
+    static func superviseNewNamespace(_ body: () -> Never) throws(SystemError) -> Never {
+        try Namespaces.pid.unshare()
+        var ends: [CInt] = [0, 0]
+        guard clinux_pipe(&ends) == 0 else { throw .last("pipe") }
+        var signals = SignalSet.blockAll()
+        let child = try Process.fork {
+            signals.restore()
+            Process.dieWithParent()
+            // The parent may have died before the call above.
+            close(ends[1])
+            var poller = pollfd(fd: ends[0], events: 0, revents: 0)
+            if poll(&poller, 1, 0) > 0 { _exit(255) }
+            close(ends[0])
+            body()
+        }
+        close(ends[0])
+        // The program may ask for its parent's name in `ps`.
+        Process.setName("singularity")
+        while true {
+            let (number, isFromKernel) = signals.next()
+            if number == SIGCHLD {
+                var status: CInt = 0
+                if waitpid(child, &status, WNOHANG) == child { end(status, isInit: false) }
+                continue
+            }
+            // What the terminal sends to the foreground reaches the program without our help.
+            if !isFromKernel && number != SIGURG { kill(child, number) }
+            if number == SIGTSTP { kill(getpid(), SIGSTOP) }
+        }
+    }
+
+    /// As process 1: starts `body` as a child, passes signals on to it, collects orphans, and ends when it ends. The
+    /// kernel then kills what is left in the namespace.
+    static func runAsInit(_ body: () -> Never) throws(SystemError) -> Never {
+        var signals = SignalSet.blockAll()
+        let child = try Process.fork {
+            signals.restore()
+            body()
+        }
+        Process.closeDescriptors(except: [])
+        Process.setName("sinit")
+        while true {
+            let (number, isFromKernel) = signals.next()
+            if number == SIGCHLD {
+                var status: CInt = 0
+                while true {
+                    let ended = waitpid(-1, &status, WNOHANG)
+                    if ended == child { end(status, isInit: true) }
+                    if ended <= 0 { break }
+                }
+                continue
+            }
+            if !isFromKernel && number != SIGURG { kill(child, number) }
+        }
+    }
+
+    /// - Parameter isInit: a process 1 cannot be killed by a signal of its own.
+    private static func end(_ status: CInt, isInit: Bool) -> Never {
+        let signal = status & 0x7f
+        if signal == 0 { _exit((status >> 8) & 0xff) }
+        if isInit { _exit(128 + signal) }
+        Process.raiseDeadly(signal)
+    }
+}

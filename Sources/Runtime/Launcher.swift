@@ -1,0 +1,137 @@
+import CLinux
+import FUSEServer
+import Glibc
+import Linux
+import Messages
+import SquashFS
+
+/// Starts a container: carries out a launch plan with system calls.
+///
+/// The calling process has one thread and becomes the program, so its exit status, signals and terminal are the
+/// program's own. Only a PID namespace needs processes around it.
+public struct Launcher {
+    private let options: RunOptions
+    private let facts: HostFacts
+    private let log: Log
+    /// Where unpacked images are kept, for hosts that let nobody mount one.
+    private let extractionFolder: String
+
+    public init(_ options: RunOptions, _ facts: HostFacts, extractionFolder: String, _ log: Log) {
+        self.options = options
+        self.facts = facts
+        self.extractionFolder = extractionFolder
+        self.log = log
+    }
+
+    /// Becomes the program.
+    public func launch() throws -> Never {
+        var image = try ImageFile.open(options.image, workingDirectory: facts.workingDirectory)
+        var planner = LaunchPlanner(options, facts, image)
+        let plan = try planner.plan()
+        let environment = Self.scripts(plan, planner.view)
+        log.debug("namespaces: \(plan.namespaces.names.joined(separator: ", "))")
+        for mount in plan.mounts { log.debug("mount \(mount.destination): \(mount.reason)") }
+
+        let isUserNamespace = plan.namespaces.contains(.user)
+        if isUserNamespace {
+            do { try UserNamespace.enter(uid: facts.uid, gid: facts.gid) } catch {
+                throw RuntimeError.step(
+                    "creating a user namespace", error,
+                    hint: "this host does not let ordinary users create containers; `singularity doctor` names the setting and the remedy")
+            }
+        }
+        let box = MeansBox(try rootMeans(image, isUserNamespace))
+        if box.isEmpty { box.put(.directory(try extract(&image))) }
+        let start = Start(plan: plan, view: planner.view, environment: environment, facts: facts, log: log)
+        guard plan.namespaces.contains(.pid) else { try start.becomeProgram(box.take()) }
+        // The child takes the means with it; this process's copies close when it ends.
+        try ContainerInit.superviseNewNamespace { start.becomeProgramOrExit(box.take()) }
+    }
+
+    /// Carries a value that cannot be copied into the child of a fork.
+    private final class MeansBox {
+        private var means: RootMount.Means?
+        let isEmpty: Bool
+        init(_ means: consuming RootMount.Means?) {
+            isEmpty = means == nil
+            self.means = means
+        }
+        func put(_ means: consuming RootMount.Means) { self.means = .some(means) }
+        func take() -> RootMount.Means {
+            guard let means = means.take() else { preconditionFailure("taken twice") }
+            return means
+        }
+    }
+
+    /// The environment scripts, read from the image before anything is mounted: that costs no round trip to a server.
+    private static func scripts(_ plan: LaunchPlan, _ view: RootView) -> EnvironmentScripts {
+        let folder = "/.singularity.d/env"
+        var files: [(name: String, text: String)] = []
+        for name in view.names(in: folder) where name.hasSuffix(".sh") {
+            guard let text = view.read("\(folder)/\(name)") else { continue }
+            files.append((name, String(decoding: text, as: UTF8.self)))
+        }
+        return EnvironmentScripts(files: files, plan: plan.environment, workingDirectory: "/")
+    }
+
+    // MARK: The image
+
+    /// Chooses how the image is mounted. Nil where the host allows no way.
+    private func rootMeans(_ image: ImageFile, _ isUserNamespace: Bool) throws -> RootMount.Means? {
+        switch image.content {
+        case .directory(let folder): return .some(.directory(folder.rawValue))
+        case .squashFS(let squashFS, let file, let offset, let size):
+            if options.unpack { return .none }
+            if !isUserNamespace, let loop = loopDevice(file.rawValue, offset, size) { return loop }
+            do throws(SystemError) {
+                let server = try ImageServer.fork(
+                    squashFS, file: file.rawValue,
+                    ownership: isUserNamespace ? .single(uid: facts.uid, gid: facts.gid) : .asStored,
+                    threads: min(8, MachineLimits.processors))
+                return .some(.server(server))
+            } catch {
+                log.warning(
+                    "this host lets \(facts.account?.name ?? "this user") mount no image (\(error)); using an unpacked copy instead. `singularity doctor` names the remedy")
+                return .none
+            }
+        }
+    }
+
+    /// A loop device with a file system that the kernel can mount itself.
+    private func loopDevice(_ file: CInt, _ offset: UInt64, _ size: UInt64) -> RootMount.Means? {
+        guard KernelFileSystems.has("squashfs") else { return .none }
+        var number: CInt = 0
+        let device = clinux_attach_loop(file, offset, size, &number)
+        guard device >= 0 else {
+            log.verbose("no loop device: \(SystemError.last("attach"))")
+            return .none
+        }
+        return .some(.loop(OwnedDescriptor(device), number: number))
+    }
+
+    /// - Returns: the open directory of the copy.
+    private func extract(_ image: inout ImageFile) throws -> CInt {
+        guard case .squashFS(let squashFS, let file, let offset, _) = image.content else {
+            throw RuntimeError.badImage(image.path, why: "it cannot be unpacked")
+        }
+        let path = try ExtractedImage.directory(
+            of: squashFS, file: file.rawValue, offset: offset, in: extractionFolder, log)
+        log.verbose("using the unpacked copy \(path)")
+        let folder = SharedDescriptor(try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY))
+        image = ImageFile(path: image.path, content: .directory(folder))
+        return folder.rawValue
+    }
+}
+
+/// What the kernel can mount.
+enum KernelFileSystems {
+    /// A driver that is in the kernel, or can be loaded by mounting.
+    static func has(_ name: String) -> Bool {
+        guard let text = try? Files.readText("/proc/filesystems") else { return false }
+        if text.split(separator: "\n").contains(where: { $0.split(separator: "\t").last == Substring(name) }) { return true }
+        var kernel = utsname()
+        uname(&kernel)
+        let release = withUnsafeBytes(of: &kernel.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+        return Files.isDirectory("/lib/modules/\(release)/kernel/fs/\(name)")
+    }
+}
