@@ -158,3 +158,12 @@ int clinux_affinity_count(void) {
     for (index = 0; index < size; index++) count += __builtin_popcount(mask[index]);
     return count;
 }
+
+int clinux_get_affinity(unsigned char *mask) {
+    memset(mask, 0, CLINUX_AFFINITY_SIZE);
+    return syscall(SYS_sched_getaffinity, 0, CLINUX_AFFINITY_SIZE, mask) < 0 ? -1 : 0;
+}
+
+int clinux_set_affinity(const unsigned char *mask) {
+    return (int)syscall(SYS_sched_setaffinity, 0, CLINUX_AFFINITY_SIZE, mask);
+}

@@ -15,6 +15,7 @@ public final class SquashFSServer: @unchecked Sendable {
     private let ownership: Ownership
     private let files = FileCache()
     private let listings = ListingCache()
+    private let ahead: DecodeAhead
     private let hasXattrs: Bool
 
     /// Whose the files appear to be.
@@ -28,6 +29,7 @@ public final class SquashFSServer: @unchecked Sendable {
     public init(_ image: SquashFSImage, ownership: Ownership) {
         self.image = image
         self.ownership = ownership
+        ahead = DecodeAhead(image)
         hasXattrs = image.superblock.xattrTableStart != Superblock.absent
     }
 
@@ -35,41 +37,54 @@ public final class SquashFSServer: @unchecked Sendable {
     private static let validity: UInt64 = 1 << 30
     /// Bytes of the largest read that is answered in one piece.
     static let largestRead = 1 << 20
+    /// Bytes of the largest request: the kernel wants room for a header and the least `max_write`, see fuse(4).
+    private static let inputSize = 16 << 10
 
     // MARK: The loop
 
     /// Answers requests until the file system is unmounted.
     /// - Parameters:
-    ///   - device: an open /dev/fuse that the file system was or will be mounted with.
+    ///   - device: an open /dev/fuse.
     ///   - threads: how many serve at once.
-    public func serve(_ device: CInt, threads: Int) {
+    ///   - begin: called when all is ready to serve, and returns once the file system is mounted: reading from the
+    ///     device before that is an error. False where it will not be.
+    public func serve(_ device: CInt, threads: Int, begin: () -> Bool) {
+        // The threads are made before the mount, as the first requests are what a start waits for.
+        let turn = ServingTurn()
+        turn.take()
+        image.beforeWaiting { turn.give() }
+        ahead.start()
+        defer { ahead.stop() }
         var workers: [WorkerThread] = []
         for _ in 1..<max(2, threads) {
             // Without another thread the first one does all the work.
-            guard let worker = try? WorkerThread({ [self] in loop(device) }) else { break }
+            guard let worker = try? WorkerThread({ [self] in loop(device, turn) }) else { break }
             workers.append(worker)
         }
-        loop(device)
-        // The others sleep in read(2) and see the end by themselves.
+        if begin() { loop(device, turn) } else { turn.end() }
         for worker in workers { worker.join() }
     }
 
-    private func loop(_ device: CInt) {
-        let input = UnsafeMutableRawBufferPointer.allocate(byteCount: 128 << 10, alignment: 4096)
+    private func loop(_ device: CInt, _ turn: ServingTurn) {
+        let input = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.inputSize, alignment: 4096)
         let output = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.largestRead, alignment: 4096)
+        var follower = ClientFollower()
         defer {
             input.deallocate()
             output.deallocate()
         }
-        while true {
+        while turn.take() {
             let count = read(device, input.baseAddress, input.count)
             if count < 0 {
                 switch errno {
                 case EINTR, EAGAIN, ENOENT: continue
-                default: return
+                default:
+                    turn.end()
+                    return
                 }
             }
             guard let request = Request(UnsafeRawBufferPointer(rebasing: input[..<count])) else { continue }
+            follower.follow(request.header.pid)
             answer(request, Reply(device: device, unique: request.header.unique), output)
         }
     }
@@ -221,6 +236,7 @@ public final class SquashFSServer: @unchecked Sendable {
         }) else { return reply.error(EISDIR) }
         let size = min(Int(wanted.size), buffer.count)
         let target = UnsafeMutableRawBufferPointer(rebasing: buffer[..<size])
+        ahead.willRead(layout, at: wanted.offset, count: size)
         let count = try image.read(layout, at: wanted.offset, into: target)
         reply.send(UnsafeRawBufferPointer(rebasing: target[..<count]))
     }

@@ -30,6 +30,9 @@ public final class Monitor: @unchecked Sendable {
     /// Gives the lock up until somebody calls ``wakeAll()``. Only with the lock held.
     public func wait() { pthread_cond_wait(condition, mutex) }
 
+    /// Wakes one thread in ``wait()``.
+    public func wakeOne() { pthread_cond_signal(condition) }
+
     /// Wakes every thread in ``wait()``.
     public func wakeAll() { pthread_cond_broadcast(condition) }
 }

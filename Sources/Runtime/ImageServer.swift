@@ -58,15 +58,16 @@ struct ImageServer: ~Copyable {
         for standard in 0...2 as ClosedRange<CInt> { dup2(null, standard) }
         Process.closeDescriptors(except: [file, device, waiting])
         _ = chdir("/")
-        var byte: UInt8 = 0
-        // Without the byte the launch has failed, and there is nothing to serve.
-        guard retryingOnInterrupt({ read(waiting, &byte, 1) }) == 1 else { _exit(0) }
-        close(waiting)
         // From here on it reads hostile bytes: it keeps no right beyond its two files.
         try? Process.forbidNewPrivileges()
         try? Process.dropCapabilities()
         Process.forbidInspection()
-        SquashFSServer(image, ownership: ownership).serve(device, threads: threads)
+        SquashFSServer(image, ownership: ownership).serve(device, threads: threads) {
+            var byte: UInt8 = 0
+            defer { close(waiting) }
+            // Without the byte the launch has failed, and there is nothing to serve.
+            return retryingOnInterrupt { read(waiting, &byte, 1) } == 1
+        }
         _exit(0)
     }
 }

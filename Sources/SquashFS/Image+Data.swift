@@ -44,6 +44,7 @@ extension SquashFSImage {
         let position = layout.position(ofBlock: index)
         if within == 0 && target.count == plainBytes && !blocks.contains(position) {
             // The whole block is wanted: decode it where it is wanted, the reader's own cache will keep it.
+            willWait()
             let count = try decode(at: position, word: word, into: target)
             if count < target.count {
                 UnsafeMutableRawBufferPointer(rebasing: target[count...]).initializeMemory(as: UInt8.self, repeating: 0)

@@ -11,6 +11,7 @@ public final class SquashFSImage: Sendable {
     let metadata: MetadataCache
     let blocks: BlockCache
     let decompressors: DecompressorPool
+    private let misses = MissHook()
     private let ids: [UInt32]
     private let fragments: [FragmentEntry]
     private let xattrs: XattrTable?
@@ -40,8 +41,8 @@ public final class SquashFSImage: Sendable {
         }
         self.superblock = superblock
         decompressors = pool
-        metadata = MetadataCache(source, decompressors: pool, end: superblock.bytesUsed)
-        blocks = BlockCache(capacity: max(2, cacheSize / Int(superblock.blockSize)))
+        metadata = MetadataCache(source, decompressors: pool, end: superblock.bytesUsed, misses: misses)
+        blocks = BlockCache(capacity: max(2, cacheSize / Int(superblock.blockSize)), misses: misses)
         let tables = LookupTableReader(metadata: metadata, source: source, end: superblock.bytesUsed)
         let idBytes = try tables.read(at: superblock.idTableStart, entries: Int(superblock.idCount), entrySize: 4)
         ids = try tables.decode(idBytes) { (cursor, bytes) throws(TruncatedError) in try cursor.read(UInt32.self, from: bytes) }
@@ -61,6 +62,12 @@ public final class SquashFSImage: Sendable {
             superblock.xattrTableStart == Superblock.absent
             ? nil : try XattrTable(at: superblock.xattrTableStart, tables: tables)
     }
+
+    /// Calls `body` in a thread that is about to wait for the disk or a decompressor. Set it before there is a second
+    /// thread.
+    public func beforeWaiting(_ body: @escaping @Sendable () -> Void) { misses.willWait = body }
+
+    func willWait() { misses.willWait?() }
 
     func corrupt(_ what: String, at position: UInt64) -> SquashFSError {
         .corrupt(name: name, what: what, position: position)

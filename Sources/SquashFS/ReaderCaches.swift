@@ -2,6 +2,13 @@ import BlockIO
 import Compression
 import Linux
 
+/// Told when a cache lacks something, and its reader will have to wait for the disk or for a decompressor.
+///
+/// `@unchecked Sendable`: set once, before there is a second thread.
+final class MissHook: @unchecked Sendable {
+    var willWait: (@Sendable () -> Void)?
+}
+
 /// A decoded data or fragment block.
 ///
 /// `@unchecked Sendable`: written by the thread that decodes it, before anybody else can see it.
@@ -27,10 +34,14 @@ final class BlockCache: @unchecked Sendable {
 
     private let lock = Monitor()
     private let capacity: Int
+    private let misses: MissHook
     private var entries: [UInt64: Entry] = [:]
     private var clock: UInt64 = 0
 
-    init(capacity: Int) { self.capacity = capacity }
+    init(capacity: Int, misses: MissHook) {
+        self.capacity = capacity
+        self.misses = misses
+    }
 
     func contains(_ position: UInt64) -> Bool { lock.locked { entries[position] != nil } }
 
@@ -41,6 +52,7 @@ final class BlockCache: @unchecked Sendable {
     ) throws(SquashFSError) -> DecodedBlock {
         let (block, isMine) = take(position, blockSize)
         guard isMine else { return block }
+        misses.willWait?()
         do throws(SquashFSError) {
             block.count = try decode(block.storage)
             lock.locked {
@@ -66,16 +78,21 @@ final class BlockCache: @unchecked Sendable {
                     entries.values[index].lastUse = clock
                     return (entries.values[index].block, false)
                 }
+                misses.willWait?()
                 lock.wait()
             }
-            if entries.count >= capacity, let oldest = entries.filter(\.value.isReady).min(by: { $0.value.lastUse < $1.value.lastUse })?.key {
-                entries[oldest] = nil
-            }
+            if entries.count >= capacity { removeOldest() }
             clock += 1
             let block = DecodedBlock(capacity: blockSize)
             entries[position] = Entry(block: block, lastUse: clock, isReady: false)
             return (block, true)
         }
+    }
+
+    private func removeOldest() {
+        var oldest: (key: UInt64, lastUse: UInt64)?
+        for (key, entry) in entries where entry.isReady && entry.lastUse < oldest?.lastUse ?? .max { oldest = (key, entry.lastUse) }
+        if let oldest { entries[oldest.key] = nil }
     }
 }
 
@@ -133,10 +150,12 @@ final class MetadataCache: @unchecked Sendable {
     private let source: any BlockSource
     private let decompressors: DecompressorPool
     private let end: UInt64
+    private let misses: MissHook
     private let lock = Monitor()
     private var blocks: [UInt64: MetadataBlock] = [:]
 
-    init(_ source: any BlockSource, decompressors: DecompressorPool, end: UInt64) {
+    init(_ source: any BlockSource, decompressors: DecompressorPool, end: UInt64, misses: MissHook) {
+        self.misses = misses
         self.source = source
         self.decompressors = decompressors
         self.end = end
@@ -147,6 +166,7 @@ final class MetadataCache: @unchecked Sendable {
     /// The block whose header is at `position`.
     func block(at position: UInt64) throws(SquashFSError) -> MetadataBlock {
         if let block = lock.locked({ blocks[position] }) { return block }
+        misses.willWait?()
         let block = try load(position)
         lock.locked {
             if blocks.count >= Self.capacity { blocks.removeAll(keepingCapacity: true) }

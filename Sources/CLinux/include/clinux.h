@@ -83,6 +83,11 @@ int clinux_pipe(int *ends);
 char **clinux_environ(void);
 int clinux_bring_up_loopback(void);
 
+/* Processors that the calling thread may use, one bit each (sched_setaffinity(2)). */
+#define CLINUX_AFFINITY_SIZE 1024
+int clinux_get_affinity(unsigned char *mask);
+int clinux_set_affinity(const unsigned char *mask);
+
 /* How many processors this thread may run on, 0 where that cannot be told. */
 int clinux_affinity_count(void);
 
