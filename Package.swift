@@ -15,7 +15,7 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 
 /// Linker scripts that put the archives of libz, libgcc and libstdc++ in the place of the shared libraries, which the
 /// Swift runtime asks for: the program shall need nothing but glibc.
-let staticLibraries: [LinkerSetting] = [.unsafeFlags(["-L\(Context.packageDirectory)/Linker", "-use-ld=lld", "-Xlinker", "--gc-sections", "-Xlinker", "--icf=safe"])]
+let staticLibraries: [LinkerSetting] = [.unsafeFlags(["-L\(Context.packageDirectory)/Linker", "-use-ld=lld", "-Xclang-linker", "-no-pie", "-Xlinker", "--gc-sections", "-Xlinker", "--icf=safe"])]
 
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 

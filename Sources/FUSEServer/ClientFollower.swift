@@ -14,7 +14,7 @@ struct ClientFollower {
     /// Processors that this thread may use, as bits.
     private let allowed: [UInt8]
 
-    /// Requests in a row before the processor is looked up, and again before it is looked up anew.
+    /// Requests in a row from one look-up of the processor to the next.
     private static let interval = 32
 
     init() {
@@ -34,7 +34,7 @@ struct ClientFollower {
             return
         }
         inRow += 1
-        guard inRow % Self.interval == 0, let processor = Self.processor(of: process) else { return }
+        guard inRow % Self.interval == 1, let processor = Self.processor(of: process) else { return }
         pin(to: processor)
     }
 

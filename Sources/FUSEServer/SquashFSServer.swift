@@ -46,26 +46,28 @@ public final class SquashFSServer: @unchecked Sendable {
     /// - Parameters:
     ///   - device: an open /dev/fuse.
     ///   - threads: how many serve at once.
+    ///   - seesClients: process numbers in requests are those that this process sees.
+    ///   - warmUp: paths whose content will be wanted first.
     ///   - begin: called when all is ready to serve, and returns once the file system is mounted: reading from the
     ///     device before that is an error. False where it will not be.
-    public func serve(_ device: CInt, threads: Int, begin: () -> Bool) {
+    public func serve(_ device: CInt, threads: Int, seesClients: Bool = true, warmUp: [String] = [], begin: () -> Bool) {
         // The threads are made before the mount, as the first requests are what a start waits for.
         let turn = ServingTurn()
         turn.take()
         image.beforeWaiting { turn.give() }
-        ahead.start()
+        ahead.start(with: warmUp)
         defer { ahead.stop() }
         var workers: [WorkerThread] = []
         for _ in 1..<max(2, threads) {
             // Without another thread the first one does all the work.
-            guard let worker = try? WorkerThread({ [self] in loop(device, turn) }) else { break }
+            guard let worker = try? WorkerThread({ [self] in loop(device, turn, seesClients) }) else { break }
             workers.append(worker)
         }
-        if begin() { loop(device, turn) } else { turn.end() }
+        if begin() { loop(device, turn, seesClients) } else { turn.end() }
         for worker in workers { worker.join() }
     }
 
-    private func loop(_ device: CInt, _ turn: ServingTurn) {
+    private func loop(_ device: CInt, _ turn: ServingTurn, _ seesClients: Bool) {
         let input = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.inputSize, alignment: 4096)
         let output = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.largestRead, alignment: 4096)
         var follower = ClientFollower()
@@ -84,7 +86,7 @@ public final class SquashFSServer: @unchecked Sendable {
                 }
             }
             guard let request = Request(UnsafeRawBufferPointer(rebasing: input[..<count])) else { continue }
-            follower.follow(request.header.pid)
+            if seesClients { follower.follow(request.header.pid) }
             answer(request, Reply(device: device, unique: request.header.unique), output)
         }
     }

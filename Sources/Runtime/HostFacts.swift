@@ -7,6 +7,8 @@ public struct HostFacts: Sendable {
     public var uid: UInt32
     public var gid: UInt32
     public var groups: [UInt32]
+    /// What the host calls the groups.
+    public var groupNames: [UInt32: String] = [:]
     /// Line of the password file; nil where the name service does not know the caller.
     public var account: Account?
     public var workingDirectory: String?
@@ -57,10 +59,14 @@ public struct HostFacts: Sendable {
         let count = getgroups(CInt(groups.count), &groups)
         let mask = Glibc.umask(0)
         Glibc.umask(mask)
-        return HostFacts(
+        var facts = HostFacts(
             uid: uid, gid: getgid(), groups: Array(groups.prefix(Int(max(0, count)))), account: account,
             workingDirectory: Files.workingDirectory, environment: Environment.pairs, umask: mask,
             mayMount: Capabilities.mayAdministerSystem)
+        for id in Set([facts.gid] + facts.groups) {
+            if let entry = getgrgid(id)?.pointee { facts.groupNames[id] = String(cString: entry.gr_name) }
+        }
+        return facts
     }
 }
 

@@ -12,15 +12,28 @@ struct ImageServer: ~Copyable {
     /// An open /dev/fuse; the kernel wants it opened in the user namespace that mounts.
     let device: OwnedDescriptor
     private let start: OwnedDescriptor
+    /// The process in between.
+    private let parent: pid_t
 
-    private init(_ device: consuming OwnedDescriptor, _ start: consuming OwnedDescriptor) {
+    private init(_ device: consuming OwnedDescriptor, _ start: consuming OwnedDescriptor, parent: pid_t) {
+        self.parent = parent
         self.device = device
         self.start = start
     }
 
+    /// How the image shall be served.
+    struct Settings {
+        var ownership: SquashFSServer.Ownership
+        var threads: Int
+        /// The container's processes have the numbers that the server sees.
+        var seesClients: Bool
+        /// What the program will read first.
+        var warmUp: [String]
+    }
+
     /// Forks the server, which waits for ``begin()``. Only for a process with one thread.
     static func fork(
-        _ image: SquashFSImage, file: CInt, ownership: SquashFSServer.Ownership, threads: Int
+        _ image: SquashFSImage, file: CInt, _ settings: Settings
     ) throws(SystemError) -> ImageServer {
         let device = try OwnedDescriptor.open("/dev/fuse", O_RDWR)
         var ends: [CInt] = [0, 0]
@@ -29,26 +42,23 @@ struct ImageServer: ~Copyable {
         let start = OwnedDescriptor(ends[1])
         let deviceNumber = device.rawValue
         let waitingNumber = waiting.rawValue
-        // Two forks, so that the server is no child of the program in the container.
+        // Two forks, so that the server is no child of the program in the container, which may wait for all of its own.
         let parent = try Process.fork {
             let child = clinux_fork()
-            if child == 0 {
-                serve(image, file, deviceNumber, waitingNumber, ownership, threads)
-            }
+            if child == 0 { serve(image, file, deviceNumber, waitingNumber, settings) }
             _exit(child < 0 ? 1 : 0)
         }
-        guard Process.wait(for: parent) == 0 else { throw SystemError("fork the image server", errno: EAGAIN) }
-        return ImageServer(device, start)
+        return ImageServer(device, start, parent: parent)
     }
 
     /// Tells the server that the file system is mounted; before that a read of the device fails.
     consuming func begin() throws(SystemError) {
+        guard Process.wait(for: parent) == 0 else { throw SystemError("fork the image server", errno: EAGAIN) }
         try Files.writeAll([1], to: start.rawValue, name: "the image server's pipe")
     }
 
     private static func serve(
-        _ image: SquashFSImage, _ file: CInt, _ device: CInt, _ waiting: CInt, _ ownership: SquashFSServer.Ownership,
-        _ threads: Int
+        _ image: SquashFSImage, _ file: CInt, _ device: CInt, _ waiting: CInt, _ settings: Settings
     ) -> Never {
         // Signals of the terminal and of job control are meant for the program, which still needs its files.
         setsid()
@@ -62,7 +72,8 @@ struct ImageServer: ~Copyable {
         try? Process.forbidNewPrivileges()
         try? Process.dropCapabilities()
         Process.forbidInspection()
-        SquashFSServer(image, ownership: ownership).serve(device, threads: threads) {
+        let server = SquashFSServer(image, ownership: settings.ownership)
+        server.serve(device, threads: settings.threads, seesClients: settings.seesClients, warmUp: settings.warmUp) {
             var byte: UInt8 = 0
             defer { close(waiting) }
             // Without the byte the launch has failed, and there is nothing to serve.

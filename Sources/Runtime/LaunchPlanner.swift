@@ -28,12 +28,7 @@ struct LaunchPlanner {
         if let folder = options.workDirectory, !Files.isDirectory(folder) {
             throw .badOption("--workdir \(folder): there is no such directory; create it first")
         }
-        var namespaces: Namespaces = .mount
-        if !facts.mayMount || options.newUser { namespaces.insert(.user) }
-        if (options.newPID || options.containAll) && !options.forbidsPID { namespaces.insert(.pid) }
-        if options.newIPC || options.containAll { namespaces.insert(.ipc) }
-        if options.newUTS || options.hostName != nil { namespaces.insert(.uts) }
-        if options.isolateNetwork { namespaces.insert(.network) }
+        let namespaces = Self.namespaces(options, facts)
         try addSystemMounts(newPID: namespaces.contains(.pid))
         addHome()
         addTemporary()
@@ -48,6 +43,16 @@ struct LaunchPlanner {
             workingDirectories: directories, workingDirectoryIsRequired: options.workingDirectory != nil,
             hostName: options.hostName, umask: options.noUmask ? 0o022 : facts.umask, action: options.action,
             usesInit: namespaces.contains(.pid) && !options.noInit, home: home.destination)
+    }
+
+    static func namespaces(_ options: RunOptions, _ facts: HostFacts) -> Namespaces {
+        var namespaces: Namespaces = .mount
+        if !facts.mayMount || options.newUser { namespaces.insert(.user) }
+        if (options.newPID || options.containAll) && !options.forbidsPID { namespaces.insert(.pid) }
+        if options.newIPC || options.containAll { namespaces.insert(.ipc) }
+        if options.newUTS || options.hostName != nil { namespaces.insert(.uts) }
+        if options.isolateNetwork { namespaces.insert(.network) }
+        return namespaces
     }
 
     private func rootLayer() throws(RuntimeError) -> LaunchPlan.RootLayer {
@@ -149,7 +154,7 @@ struct LaunchPlanner {
             add("/etc/passwd", content)
         }
         if !isRootWriting, let text = view.read("/etc/group"),
-            let content = AccountFiles.group(text, facts, names: groupNames)
+            let content = AccountFiles.group(text, facts, names: facts.groupNames)
         {
             add("/etc/group", content)
         }
@@ -167,14 +172,6 @@ struct LaunchPlanner {
     }
 
     private mutating func add(_ path: String, _ text: String) { files.append((path, Array(text.utf8))) }
-
-    private var groupNames: [UInt32: String] {
-        var names: [UInt32: String] = [:]
-        for id in Set([facts.gid] + facts.groups) {
-            if let entry = getgrgid(id)?.pointee { names[id] = String(cString: entry.gr_name) }
-        }
-        return names
-    }
 
     /// - Returns: the destinations.
     private mutating func addUserBinds() throws(RuntimeError) -> [String] {

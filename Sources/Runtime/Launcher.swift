@@ -26,13 +26,8 @@ public struct Launcher {
     /// Becomes the program.
     public func launch() throws -> Never {
         var image = try ImageFile.open(options.image, workingDirectory: facts.workingDirectory)
-        var planner = LaunchPlanner(options, facts, image)
-        let plan = try planner.plan()
-        let environment = Self.scripts(plan, planner.view)
-        log.debug("namespaces: \(plan.namespaces.names.joined(separator: ", "))")
-        for mount in plan.mounts { log.debug("mount \(mount.destination): \(mount.reason)") }
-
-        let isUserNamespace = plan.namespaces.contains(.user)
+        let namespaces = LaunchPlanner.namespaces(options, facts)
+        let isUserNamespace = namespaces.contains(.user)
         if isUserNamespace {
             do { try UserNamespace.enter(uid: facts.uid, gid: facts.gid) } catch {
                 throw RuntimeError.step(
@@ -40,8 +35,14 @@ public struct Launcher {
                     hint: "this host does not let ordinary users create containers; `singularity doctor` names the setting and the remedy")
             }
         }
-        let box = MeansBox(try rootMeans(image, isUserNamespace))
+        // The server gets ready, on another processor, while this process makes the plan.
+        let box = MeansBox(try rootMeans(image, namespaces))
         if box.isEmpty { box.put(.directory(try extract(&image))) }
+        var planner = LaunchPlanner(options, facts, image)
+        let plan = try planner.plan()
+        let environment = Self.scripts(plan, planner.view)
+        log.debug("namespaces: \(plan.namespaces.names.joined(separator: ", "))")
+        for mount in plan.mounts { log.debug("mount \(mount.destination): \(mount.reason)") }
         let start = Start(plan: plan, view: planner.view, environment: environment, facts: facts, log: log)
         guard plan.namespaces.contains(.pid) else { try start.becomeProgram(box.take()) }
         // The child takes the means with it; this process's copies close when it ends.
@@ -77,17 +78,20 @@ public struct Launcher {
     // MARK: The image
 
     /// Chooses how the image is mounted. Nil where the host allows no way.
-    private func rootMeans(_ image: ImageFile, _ isUserNamespace: Bool) throws -> RootMount.Means? {
+    private func rootMeans(_ image: ImageFile, _ namespaces: Namespaces) throws -> RootMount.Means? {
         switch image.content {
         case .directory(let folder): return .some(.directory(folder.rawValue))
         case .squashFS(let squashFS, let file, let offset, let size):
             if options.unpack { return .none }
+            let isUserNamespace = namespaces.contains(.user)
             if !isUserNamespace, let loop = loopDevice(file.rawValue, offset, size) { return loop }
             do throws(SystemError) {
                 let server = try ImageServer.fork(
                     squashFS, file: file.rawValue,
-                    ownership: isUserNamespace ? .single(uid: facts.uid, gid: facts.gid) : .asStored,
-                    threads: min(8, MachineLimits.processors))
+                    ImageServer.Settings(
+                        ownership: isUserNamespace ? .single(uid: facts.uid, gid: facts.gid) : .asStored,
+                        threads: min(8, MachineLimits.processors), seesClients: !namespaces.contains(.pid),
+                        warmUp: WarmUp.paths(options.action)))
                 return .some(.server(server))
             } catch {
                 log.warning(

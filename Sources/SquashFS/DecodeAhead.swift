@@ -1,3 +1,4 @@
+import Glibc
 import Linux
 
 /// Decodes, in a thread of its own, the block that a reader will want next, while the reader is busy with this one.
@@ -18,7 +19,29 @@ public final class DecodeAhead: @unchecked Sendable {
     public init(_ image: SquashFSImage) { self.image = image }
 
     /// Starts the thread; without one, nothing is decoded ahead.
-    public func start() { thread = try? WorkerThread { [self] in run() } }
+    /// - Parameter paths: files that will be wanted first; those that are not there are left out.
+    public func start(with paths: [String] = []) {
+        thread = try? WorkerThread { [self] in
+            // Whoever waits for an answer comes first. On Linux this is a property of the thread.
+            setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 10)
+            for path in paths { decode(path) }
+            run()
+        }
+    }
+
+    /// Blocks of one file that are decoded before anybody asks for them.
+    private static let mostBlocks = 24
+
+    private func decode(_ path: String) {
+        guard let inode = try? image.resolve(path), case .file(let layout) = inode.content else { return }
+        for (index, word) in layout.blocks.prefix(Self.mostBlocks).enumerated() where !word.isHole {
+            if lock.locked({ hasEnded }) { return }
+            _ = try? image.cachedBlock(at: layout.position(ofBlock: index), word: word)
+        }
+        if let fragment = layout.fragment, let entry = try? image.fragment(fragment) {
+            _ = try? image.cachedBlock(at: entry.start, word: entry.word)
+        }
+    }
 
     public func stop() {
         lock.locked {
