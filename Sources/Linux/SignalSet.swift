@@ -16,6 +16,12 @@ public struct SignalSet {
     /// As it was before ``blockAll()``.
     public mutating func restore() { sigprocmask(SIG_SETMASK, &old, nil) }
 
+    /// Waits for any signal, at most so long.
+    public mutating func wait(milliseconds: Int) {
+        var limit = timespec(tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000)
+        sigtimedwait(&set, nil, &limit)
+    }
+
     /// Waits for the next one.
     /// - Returns: its number, and whether the kernel sent it itself, as for Ctrl-C on a terminal.
     public mutating func next() -> (number: CInt, isFromKernel: Bool) {

@@ -12,11 +12,13 @@ struct ImageServer: ~Copyable {
     /// An open /dev/fuse; the kernel wants it opened in the user namespace that mounts.
     let device: OwnedDescriptor
     private let start: OwnedDescriptor
-    /// The process in between.
-    private let parent: pid_t
+    /// A child to be waited for: the server, or one that has made it and ends at once.
+    private let child: pid_t
+    private let isOrphan: Bool
 
-    private init(_ device: consuming OwnedDescriptor, _ start: consuming OwnedDescriptor, parent: pid_t) {
-        self.parent = parent
+    private init(_ device: consuming OwnedDescriptor, _ start: consuming OwnedDescriptor, child: pid_t, isOrphan: Bool) {
+        self.child = child
+        self.isOrphan = isOrphan
         self.device = device
         self.start = start
     }
@@ -27,6 +29,8 @@ struct ImageServer: ~Copyable {
         var threads: Int
         /// The container's processes have the numbers that the server sees.
         var seesClients: Bool
+        /// It shall be nobody's child. Otherwise it is this process's, which will collect it.
+        var isOrphan: Bool
         /// What the program will read first.
         var warmUp: [String]
     }
@@ -42,18 +46,21 @@ struct ImageServer: ~Copyable {
         let start = OwnedDescriptor(ends[1])
         let deviceNumber = device.rawValue
         let waitingNumber = waiting.rawValue
-        // Two forks, so that the server is no child of the program in the container, which may wait for all of its own.
-        let parent = try Process.fork {
-            let child = clinux_fork()
-            if child == 0 { serve(image, file, deviceNumber, waitingNumber, settings) }
-            _exit(child < 0 ? 1 : 0)
+        let child = try Process.fork {
+            // Two forks, so that the server is no child of the program, which may wait for all that it has.
+            let server = settings.isOrphan ? clinux_fork() : 0
+            if server == 0 { serve(image, file, deviceNumber, waitingNumber, settings) }
+            _exit(server < 0 ? 1 : 0)
         }
-        return ImageServer(device, start, parent: parent)
+        return ImageServer(device, start, child: child, isOrphan: settings.isOrphan)
     }
+
+    /// The server, where it is a child of this process.
+    var ownChild: pid_t? { isOrphan ? nil : child }
 
     /// Tells the server that the file system is mounted; before that a read of the device fails.
     consuming func begin() throws(SystemError) {
-        guard Process.wait(for: parent) == 0 else { throw SystemError("fork the image server", errno: EAGAIN) }
+        guard !isOrphan || Process.wait(for: child) == 0 else { throw SystemError("fork the image server", errno: EAGAIN) }
         try Files.writeAll([1], to: start.rawValue, name: "the image server's pipe")
     }
 

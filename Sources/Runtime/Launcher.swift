@@ -35,8 +35,9 @@ public struct Launcher {
                     hint: "this host does not let ordinary users create containers; `singularity doctor` names the setting and the remedy")
             }
         }
+        let isSupervised = namespaces.contains(.pid) || !ContainerInit.hostCollectsOrphans
         // The server gets ready, on another processor, while this process makes the plan.
-        let box = MeansBox(try rootMeans(image, namespaces))
+        let box = MeansBox(try rootMeans(image, namespaces, isSupervised: isSupervised))
         if box.isEmpty { box.put(.directory(try extract(&image))) }
         var planner = LaunchPlanner(options, facts, image)
         let plan = try planner.plan()
@@ -44,19 +45,22 @@ public struct Launcher {
         log.debug("namespaces: \(plan.namespaces.names.joined(separator: ", "))")
         for mount in plan.mounts { log.debug("mount \(mount.destination): \(mount.reason)") }
         let start = Start(plan: plan, view: planner.view, environment: environment, facts: facts, log: log)
-        guard plan.namespaces.contains(.pid) else { try start.becomeProgram(box.take()) }
-        // The child takes the means with it; this process's copies close when it ends.
-        try ContainerInit.superviseNewNamespace { start.becomeProgramOrExit(box.take()) }
+        guard isSupervised else { try start.becomeProgram(box.take()) }
+        try ContainerInit.supervise(newNamespace: namespaces.contains(.pid), server: box.server) {
+            start.becomeProgramOrExit(box.take())
+        } afterFork: {
+            // The child has the means; a copy here would keep the kernel waiting for a server that has died.
+            _ = box.take()
+        }
     }
 
     /// Carries a value that cannot be copied into the child of a fork.
     private final class MeansBox {
         private var means: RootMount.Means?
-        let isEmpty: Bool
-        init(_ means: consuming RootMount.Means?) {
-            isEmpty = means == nil
-            self.means = means
-        }
+        var isEmpty: Bool { means == nil }
+        /// The image server, where it is a child of this process.
+        var server: pid_t? { means?.server }
+        init(_ means: consuming RootMount.Means?) { self.means = means }
         func put(_ means: consuming RootMount.Means) { self.means = .some(means) }
         func take() -> RootMount.Means {
             guard let means = means.take() else { preconditionFailure("taken twice") }
@@ -78,7 +82,7 @@ public struct Launcher {
     // MARK: The image
 
     /// Chooses how the image is mounted. Nil where the host allows no way.
-    private func rootMeans(_ image: ImageFile, _ namespaces: Namespaces) throws -> RootMount.Means? {
+    private func rootMeans(_ image: ImageFile, _ namespaces: Namespaces, isSupervised: Bool) throws -> RootMount.Means? {
         switch image.content {
         case .directory(let folder): return .some(.directory(folder.rawValue))
         case .squashFS(let squashFS, let file, let offset, let size):
@@ -90,7 +94,7 @@ public struct Launcher {
                     squashFS, file: file.rawValue,
                     ImageServer.Settings(
                         ownership: isUserNamespace ? .single(uid: facts.uid, gid: facts.gid) : .asStored,
-                        threads: min(8, MachineLimits.processors), seesClients: !namespaces.contains(.pid),
+                        threads: min(8, MachineLimits.processors), seesClients: !namespaces.contains(.pid), isOrphan: !isSupervised,
                         warmUp: WarmUp.paths(options.action)))
                 return .some(.server(server))
             } catch {

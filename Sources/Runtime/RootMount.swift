@@ -14,6 +14,14 @@ enum RootMount {
         case directory(CInt)
         case loop(OwnedDescriptor, number: CInt)
         case server(ImageServer)
+
+        /// The process that serves, where it is a child of this one.
+        var server: pid_t? {
+            switch self {
+            case .server(let server): server.ownChild
+            default: nil
+            }
+        }
     }
 
     /// Mounts the image on the session's `image` directory.
