@@ -37,6 +37,8 @@ public final class DecodeAhead: @unchecked Sendable {
         for (index, word) in layout.blocks.prefix(Self.mostBlocks).enumerated() where !word.isHole {
             if lock.locked({ hasEnded }) { return }
             _ = try? image.cachedBlock(at: layout.position(ofBlock: index), word: word)
+            // A thread that has an answer to give may be waiting for this processor.
+            sched_yield()
         }
         if let fragment = layout.fragment, let entry = try? image.fragment(fragment) {
             _ = try? image.cachedBlock(at: entry.start, word: entry.word)
@@ -100,6 +102,7 @@ public final class DecodeAhead: @unchecked Sendable {
             guard let entry else { return }
             // An error is met again, and reported, by whoever reads the block.
             _ = try? image.cachedBlock(at: entry.start, word: entry.word)
+            sched_yield()
         }
     }
 }
