@@ -123,10 +123,17 @@ public enum Files {
     /// Removes a tree without following links; what cannot be removed is left.
     public static func removeTree(_ path: String) {
         if unlink(path) == 0 || errno == ENOENT { return }
+        if rmdir(path) == 0 { return }
+        // A directory may forbid its owner to change it.
+        if !isLink(path) { chmod(path, 0o700) }
         if let names = try? entries(path) {
             for name in names { removeTree(path + "/" + name) }
         }
         rmdir(path)
+    }
+
+    private static func isLink(_ path: String) -> Bool {
+        status(path, followLinks: false).map { $0.st_mode & S_IFMT == S_IFLNK } ?? true
     }
 
     /// Target of a symbolic link.

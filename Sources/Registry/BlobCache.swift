@@ -9,6 +9,8 @@ import Linux
 public struct BlobCache: Sendable {
     /// The cache's own folder.
     public let folder: String
+    /// Keeps others from cleaning up as long as this value is there.
+    private let use: FileLock?
 
     /// - Throws: ``SystemError`` where the folder cannot be made.
     public init(_ folder: String) throws(SystemError) {
@@ -17,6 +19,7 @@ public struct BlobCache: Sendable {
         try Files.makeDirectories(folder + "/blobs/sha512", mode: 0o700)
         try Files.makeDirectories(folder + "/leases", mode: 0o700)
         try Files.makeDirectories(folder + "/tags", mode: 0o700)
+        use = FileLock.share(folder)
     }
 
     /// Where a blob is or will be.

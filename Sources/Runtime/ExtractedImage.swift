@@ -31,26 +31,18 @@ struct ExtractedImage {
             }
             defer { lease.release() }
             if Files.isDirectory(target) { break }
-            for old in try Files.entries(folder) where old.hasPrefix(name + ".part") { removeTree("\(folder)/\(old)") }
+            for old in try Files.entries(folder) where old.hasPrefix(name + ".part") { Files.removeTree("\(folder)/\(old)") }
             let part = "\(target).part\(getpid())"
             do {
                 var copy = ExtractedImage(image: image, log: log)
                 try copy.extractAll(to: part) { lease.renew() }
                 guard rename(part, target) == 0 else { throw SystemError.last("rename to \(target)") }
             } catch {
-                removeTree(part)
+                Files.removeTree(part)
                 throw error
             }
         }
         return target
-    }
-
-    /// Directories of an image may forbid their owner to change them.
-    private static func removeTree(_ path: String) {
-        if unlink(path) == 0 || errno == ENOENT { return }
-        chmod(path, 0o700)
-        for name in (try? Files.entries(path)) ?? [] { removeTree(path + "/" + name) }
-        rmdir(path)
     }
 
     private init(image: SquashFSImage, log: Log) {
@@ -66,6 +58,10 @@ struct ExtractedImage {
         var modes: [(path: String, mode: mode_t)] = []
         while let (inode, folder) = pending.popLast() {
             progress()
+            // A directory that contains itself would never end.
+            guard modes.count <= image.superblock.inodeCount else {
+                throw RuntimeError.badImage(image.name, why: "its directories contain each other")
+            }
             modes.append((folder, mode_t(inode.mode & 0o1777)))
             for entry in try image.entries(of: inode) {
                 let child = try image.inode(entry.inode)

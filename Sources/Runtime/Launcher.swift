@@ -35,10 +35,14 @@ public struct Launcher {
                     hint: "this host does not let ordinary users create containers; `singularity doctor` names the setting and the remedy")
             }
         }
-        let isSupervised = namespaces.contains(.pid) || !ContainerInit.hostCollectsOrphans
+        var isSupervised = namespaces.contains(.pid) || !ContainerInit.hostCollectsOrphans
         // The server gets ready, on another processor, while this process makes the plan.
         let box = MeansBox(try rootMeans(image, namespaces, isSupervised: isSupervised))
-        if box.isEmpty { box.put(.directory(try extract(&image))) }
+        if box.isEmpty {
+            box.put(.directory(try extract(&image)))
+            // This process stays, and with it the mark that says that the copy is in use.
+            isSupervised = true
+        }
         var planner = LaunchPlanner(options, facts, image)
         let plan = try planner.plan()
         let environment = Self.scripts(plan, planner.view)
@@ -126,6 +130,7 @@ public struct Launcher {
             of: squashFS, file: file.rawValue, offset: offset, in: extractionFolder, log)
         log.verbose("using the unpacked copy \(path)")
         let folder = SharedDescriptor(try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY))
+        flock(folder.rawValue, LOCK_SH | LOCK_NB)
         image = ImageFile(path: image.path, content: .directory(folder))
         return folder.rawValue
     }

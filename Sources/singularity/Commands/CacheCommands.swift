@@ -1,1 +1,156 @@
-let cacheCommands: [Command] = []
+import CommandSyntax
+import Glibc
+import Linux
+
+let cacheCommands = [
+    Command(
+        spec: CommandSpec(
+            "cache list", arguments: "", summary: "List what is in the cache",
+            options: [
+                OptionSpec("type", "T", .list("names"), "blob, oci or rootfs (default all)"),
+                OptionSpec("verbose", "v", .flag, "print a line for each file"),
+            ], argumentCount: 0...0)
+    ) { parsed, log in
+        let entries = try CacheEntry.all(parsed.all("type"))
+        if parsed.has("verbose") || log.level >= .verbose { print(CacheEntry.table(entries)) }
+        print(CacheEntry.summary(entries), terminator: "")
+        return 0
+    },
+    Command(
+        spec: CommandSpec(
+            "cache clean", arguments: "", summary: "Remove what is in the cache",
+            details: """
+                Removes downloaded layers, images that were made to run an address, and unpacked copies. What another \
+                process uses at this moment is kept.
+                """,
+            options: [
+                OptionSpec("days", "D", .value("number"), "only what is older than so many days"),
+                OptionSpec("dry-run", "n", .flag, "print what would be removed"),
+                OptionSpec("force", "f", .flag, "do not ask"),
+                OptionSpec("type", "T", .list("names"), "blob, oci or rootfs (default all)"),
+            ], argumentCount: 0...0)
+    ) { parsed, log in
+        let days = parsed["days"] ?? "0"
+        guard let age = Int(days), age >= 0 else { throw CommandError("--days \(days): give a number of days") }
+        let isDryRun = parsed.has("dry-run")
+        if isDryRun { print("This is a dry run: nothing is removed.") }
+        if !isDryRun, !parsed.has("force") {
+            guard isatty(0) != 0 else { throw CommandError("cache clean asks before it removes anything, and there is no terminal: use --force") }
+            Program.printError("This will delete everything in your cache (containers from all sources and OCI blobs).\nDo you want to continue? [N/y] ")
+            guard readLine()?.lowercased() == "y" else { return 0 }
+        }
+        for entry in try CacheEntry.all(parsed.all("type")) where time(nil) - entry.created >= age * 86400 {
+            if isDryRun {
+                print(entry.path)
+            } else if entry.remove() {
+                log.info("Removing \(entry.path)")
+            } else {
+                log.warning("\(entry.path) is in use and has been kept")
+            }
+        }
+        return 0
+    },
+]
+
+/// One thing in the cache.
+struct CacheEntry {
+    enum Kind: String, CaseIterable {
+        /// Layers and documents of registries.
+        case blob
+        /// Images that were made of addresses.
+        case image = "oci"
+        /// Unpacked copies.
+        case copy = "rootfs"
+    }
+
+    let kind: Kind
+    let path: String
+    /// Bytes.
+    let size: Int64
+    /// Unix seconds.
+    let created: Int
+
+    /// - Parameter types: names of kinds; none for all.
+    static func all(_ types: [String]) throws -> [CacheEntry] {
+        var kinds = Set<Kind>()
+        for type in types {
+            switch type {
+            case "all": kinds.formUnion(Kind.allCases)
+            case "oci-tmp": kinds.insert(.image)
+            // Sources of the peers that this program does not have.
+            case "library", "shub", "oras", "net": break
+            default:
+                guard let kind = Kind(rawValue: type) else {
+                    throw CommandError("--type \(type): choose of \(Kind.allCases.map(\.rawValue).joined(separator: ", ")) and all")
+                }
+                kinds.insert(kind)
+            }
+        }
+        return (types.isEmpty ? Kind.allCases : Kind.allCases.filter(kinds.contains)).flatMap(entries)
+    }
+
+    private static func entries(_ kind: Kind) -> [CacheEntry] {
+        let root = UserFolders.cache
+        let folders: [String] = switch kind {
+        case .blob: ["/blob/blobs/sha256", "/blob/blobs/sha512", "/blob/leases", "/blob/tags"]
+        case .image: ["/oci-tmp"]
+        case .copy: ["/rootfs"]
+        }
+        return folders.flatMap { folder in
+            ((try? Files.entries(root + folder)) ?? []).sorted().compactMap { name in
+                let path = root + folder + "/" + name
+                guard !name.hasSuffix(".lease"), let status = Files.status(path, followLinks: false) else { return nil }
+                let isDirectory = status.st_mode & S_IFMT == S_IFDIR
+                return CacheEntry(
+                    kind: kind, path: path, size: isDirectory ? treeSize(path) : Int64(status.st_size), created: status.st_mtim.tv_sec)
+            }
+        }
+    }
+
+    private static func treeSize(_ path: String) -> Int64 {
+        var total: Int64 = 0
+        for name in (try? Files.entries(path)) ?? [] {
+            guard let status = Files.status(path + "/" + name, followLinks: false) else { continue }
+            total += status.st_mode & S_IFMT == S_IFDIR ? treeSize(path + "/" + name) : Int64(status.st_size)
+        }
+        return total
+    }
+
+    /// - Returns: false where somebody uses it.
+    func remove() -> Bool {
+        // Blobs are in use as long as anybody fetches or builds; an open image stays readable without its name.
+        let lockPath = kind == .blob ? UserFolders.cache + "/blob" : path
+        guard kind == .image || FileLock.own(lockPath) != nil else { return false }
+        Files.removeTree(path)
+        return true
+    }
+
+    // MARK: Text
+
+    static func table(_ entries: [CacheEntry]) -> String {
+        func padded(_ text: String, _ width: Int) -> String { text + String(repeating: " ", count: max(0, width - text.count)) }
+        var lines = [padded("NAME", 25) + padded("DATE CREATED", 23) + padded("SIZE", 17) + "TYPE"]
+        for entry in entries {
+            let name = String((entry.path.split(separator: "/").last ?? "").prefix(22))
+            var seconds = entry.created
+            var parts = tm()
+            localtime_r(&seconds, &parts)
+            var buffer = [CChar](repeating: 0, count: 32)
+            strftime(&buffer, 32, "%Y-%m-%d %H:%M:%S", &parts)
+            let date = String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+            lines.append(padded(name, 25) + padded(date, 23) + padded(ByteCount.text(entry.size), 17) + entry.kind.rawValue)
+        }
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    static func summary(_ entries: [CacheEntry]) -> String {
+        let blobs = entries.filter { $0.kind == .blob }
+        let images = entries.filter { $0.kind != .blob }
+        func size(_ list: [CacheEntry]) -> Int64 { list.reduce(0) { $0 + $1.size } }
+        return """
+            There are \(images.count) container file(s) using \(ByteCount.text(size(images))) and \(blobs.count) oci blob file(s) using \(ByteCount.text(size(blobs))) of space
+            Total space used: \(ByteCount.text(size(entries)))
+
+            """
+    }
+}
