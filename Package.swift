@@ -15,7 +15,20 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 
 /// Linker scripts that put the archives of libz, libgcc and libstdc++ in the place of the shared libraries, which the
 /// Swift runtime asks for: the program shall need nothing but glibc.
-let staticLibraries: [LinkerSetting] = [.unsafeFlags(["-L\(Context.packageDirectory)/Linker", "-use-ld=lld", "-Xclang-linker", "-no-pie", "-Xlinker", "--gc-sections", "-Xlinker", "--icf=safe"])]
+/// The Swift runtime in the program itself. The modules are compiled as for a shared one, so that the tests can use them
+/// as they are: nothing is compiled twice. What the archives of Foundation need is named here, as only modules that are
+/// compiled for them would tell the linker.
+let staticRuntime: [LinkerSetting] =
+    [.unsafeFlags(["-static-stdlib"])]
+    + ["FoundationInternationalization", "_FoundationICU", "_FoundationCShims", "_FoundationCollections", "CoreFoundation"].map {
+        .linkedLibrary($0)
+    }
+let staticLibraries: [LinkerSetting] = [
+    .unsafeFlags([
+        "-L\(Context.packageDirectory)/Linker", "-use-ld=lld", "-Xclang-linker", "-no-pie", "-Xlinker", "--gc-sections", "-Xlinker",
+        "--icf=safe",
+    ])
+]
 
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 
@@ -64,7 +77,9 @@ let package = Package(
         module("CommandSyntax", ["Linux"]),
         module("Messages", ["Linux"]),
         .executableTarget(
-            name: "singularity", dependencies: ["Build", "CommandSyntax", "Compression", "Linux", "Messages", "Registry", "Runtime", "SIF", "SquashFS"],
-            linkerSettings: staticLibraries),
+            name: "singularity",
+            dependencies: ["Build", "CommandSyntax", "Compression", "Linux", "Messages", "Registry", "Runtime", "SIF", "SquashFS"],
+            linkerSettings: staticLibraries + staticRuntime),
+        tests("SIFTests", ["BlockIO", "SIF"]),
     ]
 )

@@ -80,9 +80,8 @@ public final class FileSource: BlockSource {
     public func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(BlockError) {
         var done = 0
         while done < buffer.count {
-            let count = retryingOnInterrupt {
-                pread(descriptor.rawValue, buffer.baseAddress! + done, buffer.count - done, off_t(offset) + off_t(done))
-            }
+            let rest = UnsafeMutableRawBufferPointer(rebasing: buffer[done...])
+            let count = retryingOnInterrupt { pread(descriptor.rawValue, rest.baseAddress, rest.count, off_t(offset) + off_t(done)) }
             if count < 0 { throw .system(.last("read \(name)")) }
             if count == 0 {
                 throw .outOfBounds(name: name, offset: offset, needed: buffer.count, size: size)

@@ -9,7 +9,9 @@ enum OCIArchive {
         let members = ArchiveMembers(path: path)
         return try OCILayout.open(agent: "oci-archive", from: name, selector: selector, platform: platform) { member in
             try members.document(member)
-        } blob: { try members.open($0) }
+        } blob: {
+            try members.open($0)
+        }
     }
 }
 
@@ -34,7 +36,9 @@ enum DockerArchive {
             return try OCIArchive.open(name, platform: platform)
         }
         let entries: [Entry]
-        do { entries = try JSONDecoder().decode([Entry].self, from: Data(try members.document("manifest.json"))) } catch let error as DecodingError {
+        do { entries = try JSONDecoder().decode([Entry].self, from: Data(try members.document("manifest.json"))) } catch let error
+            as DecodingError
+        {
             throw BuildError.badSource(path, why: "its manifest.json is not valid (\(error))")
         }
         let entry = try choose(entries, wanted, path)
@@ -69,7 +73,10 @@ enum DockerArchive {
         }
         guard entries.count == 1, let only = entries.first else {
             throw BuildError.badSource(
-                path, why: "tarball must contain only a single image; it has \(entries.count) (\(tags.joined(separator: ", "))): choose one, docker-archive:\(path):NAME:TAG")
+                path,
+                why:
+                    "tarball must contain only a single image; it has \(entries.count) (\(tags.joined(separator: ", "))): choose one, docker-archive:\(path):NAME:TAG"
+            )
         }
         return only
     }

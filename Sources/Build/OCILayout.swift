@@ -9,7 +9,9 @@ enum OCILayout {
         let (path, selector) = split(name)
         return try open(agent: agent, from: name, selector: selector, platform: platform) { member in
             try Files.read(path + "/" + member, limit: ManifestDocument.largest)
-        } blob: { member in try FileStream(path: path + "/" + member) }
+        } blob: { member in
+            try FileStream(path: path + "/" + member)
+        }
     }
 
     enum Selector: Equatable {
@@ -95,7 +97,8 @@ enum OCILayout {
             return found
         case .tag(let tag):
             guard let found = index.manifests.first(where: { $0.annotations?[tagKey] == tag }) else {
-                throw BuildError.badSource(from, why: "it has no image with this tag; it has \(tags.isEmpty ? "no tags" : tags.joined(separator: ", "))")
+                throw BuildError.badSource(
+                    from, why: "it has no image with this tag; it has \(tags.isEmpty ? "no tags" : tags.joined(separator: ", "))")
             }
             return found
         case .any:
@@ -104,7 +107,8 @@ enum OCILayout {
             // Images of one name for several platforms are no question; several names are.
             guard Set(tags).count <= 1, index.manifests.allSatisfy({ $0.platform != nil }) else {
                 throw BuildError.badSource(
-                    from, why: "it has several images (\(tags.joined(separator: ", "))): choose one by a tag, \(from):\(tags.first ?? "TAG")")
+                    from,
+                    why: "it has several images (\(tags.joined(separator: ", "))): choose one by a tag, \(from):\(tags.first ?? "TAG")")
             }
             return try index.choose(platform, reference: from)
         }

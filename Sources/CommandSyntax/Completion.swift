@@ -19,7 +19,7 @@ public struct Completion {
     private var visible: [CommandSpec] { program.commands.filter { !$0.isHidden } }
 
     private var firstWords: [String] {
-        Array(Set(visible.compactMap { $0.name.split(separator: " ").first.map(String.init) }) .union(["help"])).sorted()
+        Array(Set(visible.compactMap { $0.name.split(separator: " ").first.map(String.init) }).union(["help"])).sorted()
     }
 
     private func words(_ options: [OptionSpec]) -> String {
@@ -48,18 +48,18 @@ public struct Completion {
                 '') names='\(firstWords.joined(separator: " "))' options='\(words(program.globalOptions))' ;;
 
             """ + cases + """
-                esac
-                if [[ $current == -* ]]; then
-                    mapfile -t COMPREPLY < <(compgen -W "$options" -- "$current")
-                elif [ -n "$names" ]; then
-                    mapfile -t COMPREPLY < <(compgen -W "$names" -- "$current")
-                else
-                    mapfile -t COMPREPLY < <(compgen -f -- "$current")
-                fi
-            }
-            complete -o filenames -F _singularity singularity apptainer
+                    esac
+                    if [[ $current == -* ]]; then
+                        mapfile -t COMPREPLY < <(compgen -W "$options" -- "$current")
+                    elif [ -n "$names" ]; then
+                        mapfile -t COMPREPLY < <(compgen -W "$names" -- "$current")
+                    else
+                        mapfile -t COMPREPLY < <(compgen -f -- "$current")
+                    fi
+                }
+                complete -o filenames -F _singularity singularity apptainer
 
-            """
+                """
     }
 
     private var fish: String {
@@ -72,7 +72,8 @@ public struct Completion {
             let parts = command.name.split(separator: " ").map(String.init)
             let condition = parts.map { "__fish_seen_subcommand_from \($0)" }.joined(separator: "; and ")
             if parts.count == 2 {
-                out += "complete -c singularity -n '__fish_seen_subcommand_from \(parts[0])' -a '\(parts[1])' -d '\(Self.quoted(command.summary))'\n"
+                out +=
+                    "complete -c singularity -n '__fish_seen_subcommand_from \(parts[0])' -a '\(parts[1])' -d '\(Self.quoted(command.summary))'\n"
             }
             for option in command.options where !option.isHidden {
                 let short = option.short.map { " -s '\($0)'" } ?? ""

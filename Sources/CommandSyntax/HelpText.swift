@@ -68,7 +68,9 @@ public struct HelpText {
     public func usage(after error: UsageError) -> String {
         guard let command = program.command(error.command) else { return "Run 'singularity --help' for the list of commands.\n" }
         switch error.kind {
-        case .option: return "Options for \(command.name) command:\n\n\(Self.options(command.options))\n\nRun 'singularity \(command.name) --help' for more detailed usage information.\n"
+        case .option:
+            return
+                "Options for \(command.name) command:\n\n\(Self.options(command.options))\n\nRun 'singularity \(command.name) --help' for more detailed usage information.\n"
         default: return "Usage:\n  \(command.usageLine)\n\nRun 'singularity \(command.name) --help' for more detailed usage information.\n"
         }
     }

@@ -22,7 +22,8 @@ public struct ManualPage {
         for command in program.commands.filter({ !$0.isHidden }) {
             out += ".TP\n.BR singularity\\-\(Self.escaped(command.name.replacingSpaces)) (1)\n\(Self.escaped(command.summary))\n"
         }
-        out += ".SH EXIT STATUS\nThe status of the program in the container; 255 for an error of singularity itself, 1 for a wrong command line.\n"
+        out +=
+            ".SH EXIT STATUS\nThe status of the program in the container; 255 for an error of singularity itself, 1 for a wrong command line.\n"
         return out
     }
 

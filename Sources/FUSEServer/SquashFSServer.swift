@@ -232,10 +232,14 @@ public final class SquashFSServer: @unchecked Sendable {
         _ request: Request, _ reply: Reply, _ buffer: UnsafeMutableRawBufferPointer
     ) throws(SquashFSError) {
         guard let wanted = request.load(fuse_read_in.self) else { return reply.error(EINVAL) }
-        guard let layout = try files.layout(request.header.nodeid, { () throws(SquashFSError) in
-            guard case .file(let layout) = try image.inode(reference(request.header.nodeid)).content else { return nil }
-            return layout
-        }) else { return reply.error(EISDIR) }
+        guard
+            let layout = try files.layout(
+                request.header.nodeid,
+                { () throws(SquashFSError) in
+                    guard case .file(let layout) = try image.inode(reference(request.header.nodeid)).content else { return nil }
+                    return layout
+                })
+        else { return reply.error(EISDIR) }
         let size = min(Int(wanted.size), buffer.count)
         let target = UnsafeMutableRawBufferPointer(rebasing: buffer[..<size])
         ahead.willRead(layout, at: wanted.offset, count: size)
@@ -252,7 +256,8 @@ public final class SquashFSServer: @unchecked Sendable {
         let entries = try listings.entries(request.header.nodeid) { () throws(SquashFSError) in
             try image.entries(of: try image.inode(directory))
         }
-        var writer = DirectoryWriter(UnsafeMutableRawBufferPointer(rebasing: buffer[..<min(Int(wanted.size), buffer.count)]), isPlus: isPlus)
+        var writer = DirectoryWriter(
+            UnsafeMutableRawBufferPointer(rebasing: buffer[..<min(Int(wanted.size), buffer.count)]), isPlus: isPlus)
         // "." and ".." come first; the place of an entry is its number in the stored order behind them.
         var index = Int(clamping: wanted.offset)
         while index < entries.count + 2 {

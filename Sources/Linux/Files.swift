@@ -140,7 +140,7 @@ public enum Files {
     public static func readLink(_ path: String) -> String? {
         var buffer = [UInt8](repeating: 0, count: 4097)
         let count = buffer.withUnsafeMutableBytes {
-            readlink(path, $0.baseAddress!.assumingMemoryBound(to: CChar.self), 4096)
+            readlink(path, $0.bindMemory(to: CChar.self).baseAddress, 4096)
         }
         return count >= 0 ? String(decoding: buffer[..<count], as: UTF8.self) : nil
     }
@@ -149,7 +149,7 @@ public enum Files {
     public static func readLink(_ descriptor: CInt) -> String? {
         var buffer = [UInt8](repeating: 0, count: 4097)
         let count = buffer.withUnsafeMutableBytes {
-            readlinkat(descriptor, "", $0.baseAddress!.assumingMemoryBound(to: CChar.self), 4096)
+            readlinkat(descriptor, "", $0.bindMemory(to: CChar.self).baseAddress, 4096)
         }
         return count >= 0 ? String(decoding: buffer[..<count], as: UTF8.self) : nil
     }

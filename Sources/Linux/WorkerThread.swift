@@ -18,7 +18,7 @@ public final class WorkerThread: @unchecked Sendable {
         let result = pthread_create(
             &handle, nil,
             { argument in
-                Unmanaged<Body>.fromOpaque(argument!).takeRetainedValue().run()
+                if let argument { Unmanaged<Body>.fromOpaque(argument).takeRetainedValue().run() }
                 return nil
             }, body.toOpaque())
         guard result == 0 else {

@@ -185,7 +185,9 @@ extension RegistryClient {
                     let reason = (error as? TransportError)?.reason ?? TransportError(host: reference.host, underlying: error).reason
                     throw RegistryError.unreachable(
                         host: reference.host,
-                        why: "\(reason) while \(what) was received (\(receiver.received) of \(download.size) bytes are kept; the next attempt goes on from there)")
+                        why:
+                            "\(reason) while \(what) was received (\(receiver.received) of \(download.size) bytes are kept; the next attempt goes on from there)"
+                    )
                 }
                 try await Task.sleep(nanoseconds: 300_000_000 << UInt64(attempt))
             }

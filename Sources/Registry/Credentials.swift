@@ -57,9 +57,10 @@ public struct CredentialStore: Sendable {
     }
 
     private func loadConfig() throws(RegistryError) -> (String, ConfigFile)? {
-        let candidates = authFile.map { [$0] } ?? [
-            "\(home)/.singularity/docker-config.json", "\(home)/.apptainer/docker-config.json", "\(home)/.docker/config.json",
-        ]
+        let candidates =
+            authFile.map { [$0] } ?? [
+                "\(home)/.singularity/docker-config.json", "\(home)/.apptainer/docker-config.json", "\(home)/.docker/config.json",
+            ]
         guard let path = candidates.first(where: { Files.status($0) != nil }) else { return nil }
         do {
             let bytes = try Files.read(path, limit: 4 << 20)
@@ -103,7 +104,9 @@ public struct CredentialStore: Sendable {
         let program = "docker-credential-\(helper)"
         let result: ChildProcess.Result
         do { result = try ChildProcess.run([program, "get"], input: Array(key.utf8)) } catch {
-            throw .credentials("the credential helper \(program) could not be run (\(error.reason)): install it, or remove it from the Docker configuration")
+            throw .credentials(
+                "the credential helper \(program) could not be run (\(error.reason)): install it, or remove it from the Docker configuration"
+            )
         }
         guard result.status == 0 else {
             let text = String(decoding: result.output, as: UTF8.self)

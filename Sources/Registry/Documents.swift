@@ -6,7 +6,9 @@ public enum MediaType {
     public static let dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
     public static let ociIndex = "application/vnd.oci.image.index.v1+json"
     public static let ociManifest = "application/vnd.oci.image.manifest.v1+json"
-    static let schema1 = ["application/vnd.docker.distribution.manifest.v1+json", "application/vnd.docker.distribution.manifest.v1+prettyjws"]
+    static let schema1 = [
+        "application/vnd.docker.distribution.manifest.v1+json", "application/vnd.docker.distribution.manifest.v1+prettyjws",
+    ]
 
     /// The value of an `Accept` header for manifests.
     static let accepted = (schema1 + [dockerManifest, ociManifest, dockerList, ociIndex]).joined(separator: ", ")
@@ -65,7 +67,9 @@ public enum ManifestDocument: Sendable {
     /// - Throws: ``RegistryError/badDocument(what:why:)``, also for a document that could be read as both.
     public init(_ bytes: [UInt8], mediaType: String?, what: String) throws(RegistryError) {
         if let mediaType, MediaType.schema1.contains(mediaType) {
-            throw .badDocument(what: what, why: "it is an image of the old schema 1 (unsupported MediaType): pull it and push it again with a current Docker")
+            throw .badDocument(
+                what: what,
+                why: "it is an image of the old schema 1 (unsupported MediaType): pull it and push it again with a current Docker")
         }
         let probe: Probe
         do { probe = try JSONDecoder().decode(Probe.self, from: Data(bytes)) } catch {
@@ -98,7 +102,8 @@ public enum ManifestDocument: Sendable {
         switch error {
         case DecodingError.dataCorrupted(let context): context.debugDescription
         case DecodingError.keyNotFound(let key, _): "\(key.stringValue) is missing"
-        case DecodingError.typeMismatch(_, let context): context.codingPath.map(\.stringValue).joined(separator: ".") + " is of the wrong type"
+        case DecodingError.typeMismatch(_, let context):
+            context.codingPath.map(\.stringValue).joined(separator: ".") + " is of the wrong type"
         default: "wrong structure"
         }
     }

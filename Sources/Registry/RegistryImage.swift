@@ -47,7 +47,8 @@ extension RegistryClient {
             let child = try index.choose(options.platform, reference: "\(reference)")
             digest = try child.checkedDigest("the index of \(reference)")
             let bytes = try await documentBytes(digest, reference, cache: cache, options: options)
-            document = try ManifestDocument(bytes.bytes, mediaType: bytes.mediaType ?? child.mediaType, what: "manifest \(digest) of \(reference)")
+            document = try ManifestDocument(
+                bytes.bytes, mediaType: bytes.mediaType ?? child.mediaType, what: "manifest \(digest) of \(reference)")
         }
         guard case .manifest(let manifest) = document else { throw RegistryError.badDocument(what: "\(reference)", why: "no manifest") }
         for layer in manifest.layers where !MediaType.isLayer(layer.mediaType ?? "") {

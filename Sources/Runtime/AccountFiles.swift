@@ -27,7 +27,8 @@ enum AccountFiles {
     /// - Parameter names: what the host calls the groups.
     static func group(_ image: [UInt8], _ facts: HostFacts, names: [UInt32: String]) -> String? {
         var lines = Self.lines(image)
-        var known = Set(lines.compactMap { $0.split(separator: ":", omittingEmptySubsequences: false).dropFirst(2).first.flatMap { UInt32($0) } })
+        var known = Set(
+            lines.compactMap { $0.split(separator: ":", omittingEmptySubsequences: false).dropFirst(2).first.flatMap { UInt32($0) } })
         for id in [facts.gid] + facts.groups {
             guard let name = names[id], known.insert(id).inserted, !name.contains(":"), !name.contains("\n") else { continue }
             lines.append("\(name):x:\(id):\(facts.account?.name ?? "")")

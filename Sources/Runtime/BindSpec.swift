@@ -54,7 +54,9 @@ public struct BindSpec: Equatable, Sendable {
                 let value = String(field.dropFirst(key.count + 1))
                 switch key {
                 case "type":
-                    guard value == "bind" else { throw .badOption("--mount \(line): the type \"\(value)\" is not supported; there is bind") }
+                    guard value == "bind" else {
+                        throw .badOption("--mount \(line): the type \"\(value)\" is not supported; there is bind")
+                    }
                 case "source", "src": source = value
                 case "destination", "dst", "target": destination = value
                 case "ro", "readonly": isReadOnly = value.isEmpty || value == "true" || value == "1"

@@ -72,7 +72,8 @@ public struct EnvironmentPlan: Sendable {
     private mutating func takeHost(_ environment: [(name: String, value: String)], clean: Bool) {
         for (name, value) in environment {
             guard Self.isName(name), !name.hasPrefix("SINGULARITY_"), !name.hasPrefix("APPTAINER_"),
-                !Self.prefixes.contains(where: name.hasPrefix), !["HOME", "PATH", "LD_LIBRARY_PATH", "PS1", "PROMPT_COMMAND", "_"].contains(name),
+                !Self.prefixes.contains(where: name.hasPrefix),
+                !["HOME", "PATH", "LD_LIBRARY_PATH", "PS1", "PROMPT_COMMAND", "_"].contains(name),
                 !clean || Self.cleanKept.contains(name)
             else { continue }
             inherited.append(Variable(name: name, value: value, origin: "host"))

@@ -68,7 +68,9 @@ public struct HostCheck: Sendable {
             return Finding(subject: "namespaces", verdict: .works, detail: "this user is root and may mount", remedies: [])
         }
         let code = trial { enter() }
-        if code == 0 { return Finding(subject: "user namespaces", verdict: .works, detail: "an ordinary user may create them", remedies: []) }
+        if code == 0 {
+            return Finding(subject: "user namespaces", verdict: .works, detail: "an ordinary user may create them", remedies: [])
+        }
         return Finding(
             subject: "user namespaces", verdict: .refused, detail: SystemError("unshare", errno: code).description,
             remedies: Self.namespaceRemedies())
@@ -79,20 +81,25 @@ public struct HostCheck: Sendable {
         func number(_ path: String) -> Int? { (try? Files.readText(path)).flatMap { Int($0.split(separator: "\n").first ?? "") } }
         var remedies: [String] = []
         if number("/proc/sys/user/max_user_namespaces") == 0 {
-            remedies.append("administrator: sysctl user.max_user_namespaces=15000 (it is 0), and the same line in /etc/sysctl.d/90-userns.conf")
+            remedies.append(
+                "administrator: sysctl user.max_user_namespaces=15000 (it is 0), and the same line in /etc/sysctl.d/90-userns.conf")
         }
         if number("/proc/sys/kernel/unprivileged_userns_clone") == 0 {
             remedies.append("administrator: sysctl kernel.unprivileged_userns_clone=1 (it is 0)")
         }
         if number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == 1 {
             remedies.append(
-                "administrator: AppArmor allows user namespaces to programs with a profile only (kernel.apparmor_restrict_unprivileged_userns=1): install a profile for this program that has the line `userns,`, or set the value to 0")
+                "administrator: AppArmor allows user namespaces to programs with a profile only (kernel.apparmor_restrict_unprivileged_userns=1): install a profile for this program that has the line `userns,`, or set the value to 0"
+            )
         }
         if let text = try? Files.readText("/proc/self/status"), text.contains("Seccomp:\t2") {
             remedies.append(
-                "administrator: a seccomp filter is active, as container engines set it: start the outer container with a profile that allows unshare, mount and pivot_root (docker run --security-opt seccomp=...; Kubernetes: seccompProfile Unconfined)")
+                "administrator: a seccomp filter is active, as container engines set it: start the outer container with a profile that allows unshare, mount and pivot_root (docker run --security-opt seccomp=...; Kubernetes: seccompProfile Unconfined)"
+            )
         }
-        if remedies.isEmpty { remedies.append("administrator: no known setting forbids it; look into the kernel's log for a security module") }
+        if remedies.isEmpty {
+            remedies.append("administrator: no known setting forbids it; look into the kernel's log for a security module")
+        }
         remedies.append("user: build and pull work without namespaces; only running needs them")
         return remedies
     }
@@ -154,21 +161,24 @@ public struct HostCheck: Sendable {
         }
         return Finding(
             subject: subject, verdict: .works,
-            detail: has ? "/etc/subuid and /etc/subgid have a range for \(name)" : "none; nothing that this version does needs them", remedies: [])
+            detail: has ? "/etc/subuid and /etc/subgid have a range for \(name)" : "none; nothing that this version does needs them",
+            remedies: [])
     }
 
     private func processOne() -> Finding {
         let collects = ContainerInit.hostCollectsOrphans
         return Finding(
             subject: "process 1", verdict: .works,
-            detail: collects ? "it collects orphans" : "it does not collect orphans: a parent process stays with each container", remedies: [])
+            detail: collects ? "it collects orphans" : "it does not collect orphans: a parent process stays with each container",
+            remedies: [])
     }
 
     private func temporaryDirectory() -> Finding {
         let places = ["/tmp", "/var/tmp", "/mnt", "/srv", "/opt", "/var"].filter(Files.isDirectory)
         return Finding(
             subject: "session directory", verdict: places.isEmpty ? .refused : .works,
-            detail: places.first.map { "in memory, over \($0), seen by the container alone" } ?? "the host has none of the usual directories",
+            detail: places.first.map { "in memory, over \($0), seen by the container alone" }
+                ?? "the host has none of the usual directories",
             remedies: places.isEmpty ? ["administrator: create /tmp"] : [])
     }
 }

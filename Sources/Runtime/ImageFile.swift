@@ -54,7 +54,8 @@ public struct ImageFile: Sendable {
             }
             let sif = try SIFFile(reading: source)
             guard let partition = sif.primaryPartition, let nature = partition.partition else {
-                throw RuntimeError.badImage(path, why: "it has no primary system partition; `singularity sif list \(path)` shows what it has")
+                throw RuntimeError.badImage(
+                    path, why: "it has no primary system partition; `singularity sif list \(path)` shows what it has")
             }
             try check(nature.fileSystem, nature.architecture, path)
             let slice = try SliceSource(source, offset: UInt64(partition.offset), size: UInt64(partition.size))
@@ -74,9 +75,14 @@ public struct ImageFile: Sendable {
             throw .badImage(path, why: "it is encrypted, which this version cannot open")
         default: throw .badImage(path, why: "its root file system is of the type \(fileSystem.name), which cannot be run")
         }
-        let compatible = architecture == .host || architecture == .unknown || (architecture.name == "386" && Architecture.host.name == "amd64")
+        let compatible =
+            architecture == .host || architecture == .unknown || (architecture.name == "386" && Architecture.host.name == "amd64")
         guard compatible || emulates(architecture) else {
-            throw .badImage(path, why: "the image's architecture (\(architecture)) could not run on the host's (\(Architecture.host)); pull it with --arch \(Architecture.host), or install qemu-user-static")
+            throw .badImage(
+                path,
+                why:
+                    "the image's architecture (\(architecture)) could not run on the host's (\(Architecture.host)); pull it with --arch \(Architecture.host), or install qemu-user-static"
+            )
         }
     }
 

@@ -59,7 +59,9 @@ struct LaunchPlanner {
         guard options.writable else { return options.writableTmpfs ? .writableTmpfs : .readOnly }
         if options.writableTmpfs { throw .badOption("cannot use --writable-tmpfs in conjunction with --writable") }
         guard case .directory = image.content else {
-            throw .badOption("--writable: \(image.path) is an immutable image; use --writable-tmpfs for changes that are thrown away, or a sandbox directory")
+            throw .badOption(
+                "--writable: \(image.path) is an immutable image; use --writable-tmpfs for changes that are thrown away, or a sandbox directory"
+            )
         }
         return .writable
     }
@@ -115,7 +117,8 @@ struct LaunchPlanner {
         } else if Files.isDirectory(home.source) {
             bind(home.source, home.destination, isRequired: isGiven, reason: isGiven ? "--home" : "home of the caller (--no-home)")
         } else {
-            mounts.append(PlannedMount(.empty(mode: 0o700), home.destination, isRequired: isGiven, reason: "there is no \(home.source) on the host"))
+            mounts.append(
+                PlannedMount(.empty(mode: 0o700), home.destination, isRequired: isGiven, reason: "there is no \(home.source) on the host"))
         }
     }
 

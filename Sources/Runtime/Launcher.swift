@@ -66,10 +66,8 @@ public struct Launcher {
         var server: pid_t? { means?.server }
         init(_ means: consuming RootMount.Means?) { self.means = means }
         func put(_ means: consuming RootMount.Means) { self.means = .some(means) }
-        func take() -> RootMount.Means {
-            guard let means = means.take() else { preconditionFailure("taken twice") }
-            return means
-        }
+        /// Once; nothing is left of it for a second time.
+        func take() -> RootMount.Means { means.take() ?? .directory(-1) }
     }
 
     /// The environment scripts, read from the image before anything is mounted: that costs no round trip to a server.
@@ -103,7 +101,8 @@ public struct Launcher {
                 return .some(.server(server))
             } catch {
                 log.warning(
-                    "this host lets \(facts.account?.name ?? "this user") mount no image (\(error)); using an unpacked copy instead. `singularity doctor` names the remedy")
+                    "this host lets \(facts.account?.name ?? "this user") mount no image (\(error)); using an unpacked copy instead. `singularity doctor` names the remedy"
+                )
                 return .none
             }
         }

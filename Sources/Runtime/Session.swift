@@ -20,7 +20,8 @@ struct Session {
     init(isUserNamespace: Bool) throws(SystemError) {
         self.isUserNamespace = isUserNamespace
         guard let place = Self.places.first(where: Files.isDirectory) else {
-            throw SystemError("find a directory to put the container together in (tried \(Self.places.joined(separator: ", ")))", errno: ENOENT)
+            throw SystemError(
+                "find a directory to put the container together in (tried \(Self.places.joined(separator: ", ")))", errno: ENOENT)
         }
         try Mounting.mount("tmpfs", source: "singularity", on: place, flags: [.noSuid, .noDev], options: "mode=0755")
         guard chdir(place) == 0 else { throw .last("chdir \(place)") }

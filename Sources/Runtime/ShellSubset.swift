@@ -187,7 +187,9 @@ struct ShellSubset {
             return try braced(&parser)
         }
         guard Self.isNameCharacter(first), !first.isNumber else {
-            if first == "(" || first == "$" || first == "?" || first == "#" || first == "@" || first == "*" || first.isNumber || first == "!" || first == "-" {
+            if first == "(" || first == "$" || first == "?" || first == "#" || first == "@" || first == "*" || first.isNumber
+                || first == "!" || first == "-"
+            {
                 throw NotSimple()
             }
             return "$"

@@ -77,7 +77,8 @@ struct Start {
                 return true
             } catch {
                 if plan.rootLayer == .writableTmpfs {
-                    throw .step("making the writable layer (--writable-tmpfs)", error, hint: "`singularity doctor` tells what this host refuses")
+                    throw .step(
+                        "making the writable layer (--writable-tmpfs)", error, hint: "`singularity doctor` tells what this host refuses")
                 }
                 log.verbose("no overlay: \(error); missing mount points cannot be added")
             }
@@ -96,7 +97,9 @@ struct Start {
                 return Files.workingDirectory ?? path
             }
             if plan.workingDirectoryIsRequired {
-                throw .step("setting the working directory \(path)", SystemError.last("chdir \(path)"), hint: "--pwd names a directory of the container")
+                throw .step(
+                    "setting the working directory \(path)", SystemError.last("chdir \(path)"),
+                    hint: "--pwd names a directory of the container")
             }
         }
         return "/"

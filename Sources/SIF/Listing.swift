@@ -130,7 +130,7 @@ public enum Listing {
     }
 
     /// `2026-11-23 19:26:25 +0000 UTC`.
-    static func time(_ seconds: Int64) -> String {
+    package static func time(_ seconds: Int64) -> String {
         let days = seconds >= 0 ? seconds / 86400 : (seconds - 86399) / 86400
         let second = seconds - days * 86400
         // The day in the Gregorian calendar, counted from 1 March of year 0 so that a leap day is the last of its year.

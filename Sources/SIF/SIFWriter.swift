@@ -13,7 +13,9 @@ public final class SIFWriter {
     ///   - descriptor: open for reading and writing; it stays the caller's.
     ///   - time: Unix seconds that everything in it gets; nil makes a deterministic image, with neither id nor times.
     ///   - id: 16 bytes; ignored for a deterministic image.
-    public init(creating descriptor: CInt, name: String, time: Int64?, id: [UInt8], launchScript: String = Header.defaultLaunchScript) throws(SIFError) {
+    public init(creating descriptor: CInt, name: String, time: Int64?, id: [UInt8], launchScript: String = Header.defaultLaunchScript)
+        throws(SIFError)
+    {
         guard launchScript.utf8.count < Header.launchScriptSize else { throw .refused("launch script too large") }
         var header = Header()
         header.launchScript = launchScript
@@ -26,7 +28,9 @@ public final class SIFWriter {
     /// Changes an existing SIF.
     /// - Parameter time: Unix seconds for what is changed; a deterministic image gets none.
     public init(changing descriptor: SharedDescriptor, name: String, time: Int64) throws(SIFError) {
-        do { file = try SIFFile(reading: try FileSource(descriptor, name: name)) } catch let error as SIFError { throw error } catch let error as SystemError { throw .system(error) } catch {
+        do { file = try SIFFile(reading: try FileSource(descriptor, name: name)) } catch let error as SIFError { throw error } catch let
+            error as SystemError
+        { throw .system(error) } catch {
             throw .corrupt(name: name, what: "\(error)")
         }
         self.descriptor = descriptor.rawValue

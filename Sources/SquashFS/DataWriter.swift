@@ -115,7 +115,7 @@ public final class DataWriter: @unchecked Sendable {
         if fragmentFill + bytes.count > options.blockSize { try flushFragment() }
         file.fragment = fragmentCount
         file.fragmentOffset = UInt32(fragmentFill)
-        (fragment.baseAddress! + fragmentFill).copyMemory(from: bytes.baseAddress!, byteCount: bytes.count)
+        UnsafeMutableRawBufferPointer(rebasing: fragment[fragmentFill...]).copyMemory(from: bytes)
         fragmentFill += bytes.count
         knownTails[key] = file
     }
@@ -348,13 +348,13 @@ final class BlockJob: @unchecked Sendable {
     }
 
     private var plain: UnsafeRawBufferPointer {
-        UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(input!)[..<count])
+        UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(input ?? .init(start: nil, count: 0))[..<count])
     }
 
     /// The bytes for the image.
     var stored: UnsafeRawBufferPointer {
-        word.isCompressed
-            ? UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(output!)[..<word.storedBytes]) : plain
+        guard word.isCompressed, let output else { return plain }
+        return UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(output)[..<word.storedBytes])
     }
 
     func compress(with compressor: BlockCompressor, into target: UnsafeMutableRawBufferPointer) {

@@ -46,7 +46,9 @@ enum Program {
     private static func call(_ spec: CommandSpec, _ parsed: ParsedArguments, _ log: Log) -> Int32 {
         guard let command = Command.all.first(where: { $0.spec.name == spec.name }) else { return 1 }
         do { return try command.run(parsed, log) } catch let error as ReportedFailure {
-            printError("Error for command \"\(spec.name)\": \(error.message)\n\n\(HelpText(Self.spec).usage(after: UsageError(command: spec.name, message: "", kind: .arguments)))")
+            printError(
+                "Error for command \"\(spec.name)\": \(error.message)\n\n\(HelpText(Self.spec).usage(after: UsageError(command: spec.name, message: "", kind: .arguments)))"
+            )
             return 1
         } catch {
             log.fatal("\(error)")

@@ -135,7 +135,8 @@ struct ImageConversion {
         if Files.isDirectory(target) { throw CommandError("\(target) is a directory; name the image file to be made") }
         guard Files.status(target, followLinks: false) != nil, !parsed.has("force") else { return }
         guard isatty(0) != 0, isatty(2) != 0 else { throw BuildError.targetExists(target) }
-        Program.printError("Build target '\(target)' already exists and will be deleted during the build process. Do you want to continue? [N/y] ")
+        Program.printError(
+            "Build target '\(target)' already exists and will be deleted during the build process. Do you want to continue? [N/y] ")
         guard let answer = readLine(), answer.lowercased() == "y" else { throw BuildError.targetExists(target) }
     }
 

@@ -35,8 +35,11 @@ let cacheCommands = [
         let isDryRun = parsed.has("dry-run")
         if isDryRun { print("This is a dry run: nothing is removed.") }
         if !isDryRun, !parsed.has("force") {
-            guard isatty(0) != 0 else { throw CommandError("cache clean asks before it removes anything, and there is no terminal: use --force") }
-            Program.printError("This will delete everything in your cache (containers from all sources and OCI blobs).\nDo you want to continue? [N/y] ")
+            guard isatty(0) != 0 else {
+                throw CommandError("cache clean asks before it removes anything, and there is no terminal: use --force")
+            }
+            Program.printError(
+                "This will delete everything in your cache (containers from all sources and OCI blobs).\nDo you want to continue? [N/y] ")
             guard readLine()?.lowercased() == "y" else { return 0 }
         }
         for entry in try CacheEntry.all(parsed.all("type")) where time(nil) - entry.created >= age * 86400 {
@@ -91,11 +94,12 @@ struct CacheEntry {
 
     private static func entries(_ kind: Kind) -> [CacheEntry] {
         let root = UserFolders.cache
-        let folders: [String] = switch kind {
-        case .blob: ["/blob/blobs/sha256", "/blob/blobs/sha512", "/blob/leases", "/blob/tags"]
-        case .image: ["/oci-tmp"]
-        case .copy: ["/rootfs"]
-        }
+        let folders: [String] =
+            switch kind {
+            case .blob: ["/blob/blobs/sha256", "/blob/blobs/sha512", "/blob/leases", "/blob/tags"]
+            case .image: ["/oci-tmp"]
+            case .copy: ["/rootfs"]
+            }
         return folders.flatMap { folder in
             ((try? Files.entries(root + folder)) ?? []).sorted().compactMap { name in
                 let path = root + folder + "/" + name

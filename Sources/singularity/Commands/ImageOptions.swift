@@ -9,10 +9,14 @@ import SquashFS
 /// Options that `build` and `pull` share, and what they mean.
 enum ImageWriting {
     static let options = [
-        OptionSpec("compression", nil, .value("name"), "compressor of the image: zstd, gzip, xz or lz4 (default zstd)", environment: ["COMPRESSION"]),
+        OptionSpec(
+            "compression", nil, .value("name"), "compressor of the image: zstd, gzip, xz or lz4 (default zstd)",
+            environment: ["COMPRESSION"]),
         OptionSpec("level", nil, .value("number"), "compression level", environment: ["COMPRESSION_LEVEL"]),
         OptionSpec("block-size", nil, .value("bytes"), "bytes of a compressed block, a power of two from 4096 to 1048576 (default 131072)"),
-        OptionSpec("processors", nil, .value("number"), "threads that compress (default: all that this process may use)", environment: ["PROCESSORS"]),
+        OptionSpec(
+            "processors", nil, .value("number"), "threads that compress (default: all that this process may use)",
+            environment: ["PROCESSORS"]),
     ]
 
     static func options(_ parsed: ParsedArguments) throws -> Build.ImageOptions {
@@ -23,7 +27,8 @@ enum ImageWriting {
         var writer = WriterOptions(compressor: compressor, threads: MachineLimits.processors)
         if let text = parsed["level"] {
             guard let level = Int(text), let levels = compressor.levels, levels.contains(level) else {
-                throw CommandError("--level \(text): \(name) has the levels \(compressor.levels.map { "\($0.lowerBound) to \($0.upperBound)" } ?? "")")
+                throw CommandError(
+                    "--level \(text): \(name) has the levels \(compressor.levels.map { "\($0.lowerBound) to \($0.upperBound)" } ?? "")")
             }
             writer.level = level
         }
@@ -51,17 +56,20 @@ enum ImageWriting {
 /// Options on where images come from, and what they mean.
 enum ImageFetching {
     static let options = [
-        OptionSpec("arch", nil, .value("name"), "architecture of the image, such as amd64 or arm64", environment: ["PULL_ARCH", "BUILD_ARCH"]),
+        OptionSpec(
+            "arch", nil, .value("name"), "architecture of the image, such as amd64 or arm64", environment: ["PULL_ARCH", "BUILD_ARCH"]),
         OptionSpec("arch-variant", nil, .value("name"), "variant of the architecture, such as v7", environment: ["PULL_ARCH_VARIANT"]),
         OptionSpec("platform", nil, .value("os/arch"), "platform of the image, such as linux/arm64", environment: ["PLATFORM"]),
-        OptionSpec("no-https", nil, .flag, "use http where the registry has no https", aliases: ["nohttps"], environment: ["NOHTTPS", "NO_HTTPS"]),
+        OptionSpec(
+            "no-https", nil, .flag, "use http where the registry has no https", aliases: ["nohttps"], environment: ["NOHTTPS", "NO_HTTPS"]),
         OptionSpec("authfile", nil, .value("path"), "file with registry credentials, of Docker's form", environment: ["AUTH_FILE"]),
         OptionSpec("docker-login", nil, .flag, "ask for a user name and password for the registry", environment: ["DOCKER_LOGIN"]),
         OptionSpec("docker-username", nil, .value("name"), "user name for the registry", environment: ["DOCKER_USERNAME"], hidden: true),
         OptionSpec("docker-password", nil, .value("text"), "password for the registry", environment: ["DOCKER_PASSWORD"], hidden: true),
         OptionSpec("disable-cache", nil, .flag, "keep nothing of what is downloaded", environment: ["DISABLE_CACHE"]),
         OptionSpec("offline", nil, .flag, "use what is in the cache and never ask the network", environment: ["OFFLINE"]),
-        OptionSpec("tmpdir", nil, .value("path"), "accepted; nothing is unpacked to a temporary directory", environment: ["TMPDIR"], hidden: true),
+        OptionSpec(
+            "tmpdir", nil, .value("path"), "accepted; nothing is unpacked to a temporary directory", environment: ["TMPDIR"], hidden: true),
     ]
 
     static func platform(_ parsed: ParsedArguments) throws -> Platform {
@@ -94,7 +102,8 @@ enum ImageFetching {
 
     private static func askForCredential() throws -> Credential {
         guard isatty(0) != 0 else {
-            throw CommandError("--docker-login asks on a terminal, and there is none: set SINGULARITY_DOCKER_USERNAME and SINGULARITY_DOCKER_PASSWORD")
+            throw CommandError(
+                "--docker-login asks on a terminal, and there is none: set SINGULARITY_DOCKER_USERNAME and SINGULARITY_DOCKER_PASSWORD")
         }
         Program.printError("Enter Docker Username: ")
         let user = readLine() ?? ""

@@ -7,12 +7,19 @@ import Runtime
 enum Running {
     static let options =
         [
-            OptionSpec("bind", "B", .array("src[:dest[:opts]]"), "show a path of the host in the container; opts are ro and rw", environment: ["BIND", "BINDPATH"]),
+            OptionSpec(
+                "bind", "B", .array("src[:dest[:opts]]"), "show a path of the host in the container; opts are ro and rw",
+                environment: ["BIND", "BINDPATH"]),
             OptionSpec("cleanenv", "e", .flag, "give no variables of the host to the container", environment: ["CLEANENV"]),
-            OptionSpec("compat", nil, .flag, "behave more like Docker: --containall --writable-tmpfs --no-init --no-umask --no-eval", environment: ["COMPAT"]),
+            OptionSpec(
+                "compat", nil, .flag, "behave more like Docker: --containall --writable-tmpfs --no-init --no-umask --no-eval",
+                environment: ["COMPAT"]),
             OptionSpec("contain", "c", .flag, "a small /dev, and an empty home, /tmp and /var/tmp", environment: ["CONTAIN"]),
-            OptionSpec("containall", "C", .flag, "--contain, with PID and IPC namespaces and a clean environment", environment: ["CONTAINALL"]),
-            OptionSpec("cwd", nil, .value("path"), "directory of the container to start in", aliases: ["pwd"], environment: ["CWD", "PWD", "TARGET_CWD", "TARGET_PWD"]),
+            OptionSpec(
+                "containall", "C", .flag, "--contain, with PID and IPC namespaces and a clean environment", environment: ["CONTAINALL"]),
+            OptionSpec(
+                "cwd", nil, .value("path"), "directory of the container to start in", aliases: ["pwd"],
+                environment: ["CWD", "PWD", "TARGET_CWD", "TARGET_PWD"]),
             OptionSpec("dns", nil, .list("addresses"), "name servers for the container's resolv.conf", environment: ["DNS"]),
             OptionSpec("env", nil, .array("name=value"), "set a variable in the container"),
             OptionSpec("env-file", nil, .array("path"), "set the variables of a shell script in the container", environment: ["ENV_FILE"]),
@@ -20,20 +27,28 @@ enum Running {
             OptionSpec("hostname", nil, .value("name"), "host name of the container (implies --uts)", environment: ["HOSTNAME"]),
             OptionSpec("ipc", "i", .flag, "new IPC namespace", environment: ["IPC", "UNSHARE_IPC"]),
             OptionSpec("mount", nil, .array("spec"), "show a path of the host: type=bind,src=...,dst=...[,ro]", environment: ["MOUNT"]),
-            OptionSpec("net", "n", .flag, "new network namespace with nothing but a loopback interface", environment: ["NET", "UNSHARE_NET"]),
+            OptionSpec(
+                "net", "n", .flag, "new network namespace with nothing but a loopback interface", environment: ["NET", "UNSHARE_NET"]),
             OptionSpec("network", nil, .value("name"), "network of the new namespace; there is none", environment: ["NETWORK"]),
             OptionSpec("no-eval", nil, .flag, "take variables and arguments literally", environment: ["NO_EVAL"]),
             OptionSpec("no-home", nil, .flag, "do not mount the home directory", environment: ["NO_HOME"]),
             OptionSpec("no-init", nil, .flag, "start no init process in a PID namespace", environment: ["NOSHIMINIT"]),
-            OptionSpec("no-mount", nil, .list("names"), "leave mounts out: proc, sys, dev, home, tmp, cwd, bind-paths or a destination", environment: ["NO_MOUNT"]),
+            OptionSpec(
+                "no-mount", nil, .list("names"), "leave mounts out: proc, sys, dev, home, tmp, cwd, bind-paths or a destination",
+                environment: ["NO_MOUNT"]),
             OptionSpec("no-pid", nil, .flag, "no new PID namespace, whatever other options imply", environment: ["NO_PID"]),
             OptionSpec("no-umask", nil, .flag, "start with the umask 0022", environment: ["NO_UMASK"]),
             OptionSpec("pid", "p", .flag, "new PID namespace", environment: ["PID", "UNSHARE_PID"]),
-            OptionSpec("scratch", "S", .list("directories"), "empty writable directories in the container", environment: ["SCRATCH", "SCRATCHDIR"]),
-            OptionSpec("unsquash", nil, .flag, "run an unpacked copy of the image", aliases: ["tmp-sandbox"], environment: ["UNSQUASH", "TMP_SANDBOX"]),
-            OptionSpec("userns", "u", .flag, "new user namespace (always for users that are not root)", environment: ["USERNS", "UNSHARE_USERNS"]),
+            OptionSpec(
+                "scratch", "S", .list("directories"), "empty writable directories in the container", environment: ["SCRATCH", "SCRATCHDIR"]),
+            OptionSpec(
+                "unsquash", nil, .flag, "run an unpacked copy of the image", aliases: ["tmp-sandbox"],
+                environment: ["UNSQUASH", "TMP_SANDBOX"]),
+            OptionSpec(
+                "userns", "u", .flag, "new user namespace (always for users that are not root)", environment: ["USERNS", "UNSHARE_USERNS"]),
             OptionSpec("uts", nil, .flag, "new UTS namespace", environment: ["UTS", "UNSHARE_UTS"]),
-            OptionSpec("workdir", "W", .value("path"), "directory of the host for what --contain and --scratch keep", environment: ["WORKDIR"]),
+            OptionSpec(
+                "workdir", "W", .value("path"), "directory of the host for what --contain and --scratch keep", environment: ["WORKDIR"]),
             OptionSpec("writable", "w", .flag, "write into a sandbox directory", environment: ["WRITABLE"]),
             OptionSpec("writable-tmpfs", nil, .flag, "writes go into memory and are thrown away", environment: ["WRITABLE_TMPFS"]),
         ] + ImageFetching.options
@@ -79,7 +94,8 @@ enum Running {
             let isList = text.count { $0 == "=" } > 1
             for item in isList ? BindSpec.commaSeparated(text) : [text] {
                 guard let equals = item.firstIndex(of: "="), equals != item.startIndex else {
-                    throw ReportedFailure(message: "invalid argument \"\(text)\" for \"--env\" flag: \(item) must be formatted as key=value")
+                    throw ReportedFailure(
+                        message: "invalid argument \"\(text)\" for \"--env\" flag: \(item) must be formatted as key=value")
                 }
                 out.append((String(item[..<equals]), String(item[item.index(after: equals)...])))
             }
@@ -111,10 +127,12 @@ enum Running {
     /// RFC 1123, section 2.1.
     private static func hostName(_ name: String) throws -> String {
         let labels = name.split(separator: ".", omittingEmptySubsequences: false)
-        let isValid = name.utf8.count <= 64 && labels.allSatisfy { label in
-            !label.isEmpty && label.first != "-" && label.last != "-"
-                && label.utf8.allSatisfy { ($0 | 0x20) >= 0x61 && ($0 | 0x20) <= 0x7a || ($0 >= 0x30 && $0 <= 0x39) || $0 == 0x2d }
-        }
+        let isValid =
+            name.utf8.count <= 64
+            && labels.allSatisfy { label in
+                !label.isEmpty && label.first != "-" && label.last != "-"
+                    && label.utf8.allSatisfy { ($0 | 0x20) >= 0x61 && ($0 | 0x20) <= 0x7a || ($0 >= 0x30 && $0 <= 0x39) || $0 == 0x2d }
+            }
         guard isValid else { throw CommandError("--hostname \(name): use letters, digits and inner hyphens") }
         return name
     }
@@ -142,7 +160,9 @@ enum EnvironmentFile {
             guard Files.status(path) != nil else { throw CommandError("--env-file \(path): there is no such file") }
             let absolute = path.hasPrefix("/") ? path : "./" + path
             let result = try ChildProcess.run(["/bin/sh", "-c", "set -a; . \"$1\" >&2 && env -0", "sh", absolute])
-            guard result.status == 0 else { throw CommandError("--env-file \(path): the shell that reads it ended with status \(result.status)") }
+            guard result.status == 0 else {
+                throw CommandError("--env-file \(path): the shell that reads it ended with status \(result.status)")
+            }
             for entry in result.output.split(separator: 0) {
                 let text = String(decoding: entry, as: UTF8.self)
                 guard let equals = text.firstIndex(of: "=") else { continue }

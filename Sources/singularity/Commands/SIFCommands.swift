@@ -156,10 +156,16 @@ private enum SIFAccess {
 /// The options of `sif add`.
 private enum SIFAddition {
     static let options = [
-        OptionSpec("datatype", nil, .value("number"), "1 Deffile, 2 EnvVar, 3 Labels, 4 Partition, 5 Signature, 6 GenericJSON, 7 Generic, 8 CryptoMessage, 9 SBOM, 10 OCI.RootIndex, 11 OCI.Blob"),
+        OptionSpec(
+            "datatype", nil, .value("number"),
+            "1 Deffile, 2 EnvVar, 3 Labels, 4 Partition, 5 Signature, 6 GenericJSON, 7 Generic, 8 CryptoMessage, 9 SBOM, 10 OCI.RootIndex, 11 OCI.Blob"
+        ),
         OptionSpec("parttype", nil, .value("number"), "of a partition: 1 System, 2 PrimSys, 3 Data, 4 Overlay"),
         OptionSpec("partfs", nil, .value("number"), "of a partition: 1 Squash, 2 Ext3, 3 ImmuObj, 4 Raw"),
-        OptionSpec("partarch", nil, .value("number"), "of a partition: 1 386, 2 amd64, 3 arm, 4 arm64, 5 ppc64, 6 ppc64le, 7 mips, 8 mipsle, 9 mips64, 10 mips64le, 11 s390x, 12 riscv64"),
+        OptionSpec(
+            "partarch", nil, .value("number"),
+            "of a partition: 1 386, 2 amd64, 3 arm, 4 arm64, 5 ppc64, 6 ppc64le, 7 mips, 8 mipsle, 9 mips64, 10 mips64le, 11 s390x, 12 riscv64"
+        ),
         OptionSpec("signhash", nil, .value("number"), "of a signature: 1 SHA256, 2 SHA384, 3 SHA512, 4 BLAKE2s_256, 5 BLAKE2b_256"),
         OptionSpec("signentity", nil, .value("fingerprint"), "of a signature: the signer's fingerprint, 40 hexadecimal digits"),
         OptionSpec("sbomformat", nil, .value("name"), "of an SBOM: \(BillOfMaterialsFormat.allCases.map(\.name).joined(separator: ", "))"),
@@ -182,7 +188,8 @@ private enum SIFAddition {
         case .signature: object.detail = try signature(parsed)
         case .billOfMaterials:
             guard let format = parsed["sbomformat"].flatMap(BillOfMaterialsFormat.init(name:)) else {
-                throw CommandError("--sbomformat is needed; choose one of \(BillOfMaterialsFormat.allCases.map(\.name).joined(separator: ", "))")
+                throw CommandError(
+                    "--sbomformat is needed; choose one of \(BillOfMaterialsFormat.allCases.map(\.name).joined(separator: ", "))")
             }
             object.detail = .billOfMaterials(format)
         default: break

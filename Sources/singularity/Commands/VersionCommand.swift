@@ -17,7 +17,8 @@ let completionCommand = Command(
         argumentCount: 1...1)
 ) { parsed, _ in
     guard let script = Completion(Program.spec).script(for: parsed.arguments[0]) else {
-        throw CommandError("there is no completion for \"\(parsed.arguments[0])\"; choose one of \(Completion.shells.joined(separator: ", "))")
+        throw CommandError(
+            "there is no completion for \"\(parsed.arguments[0])\"; choose one of \(Completion.shells.joined(separator: ", "))")
     }
     print(script, terminator: "")
     return 0
