@@ -138,20 +138,20 @@ public enum Files {
 
     /// Target of a symbolic link.
     public static func readLink(_ path: String) -> String? {
-        var buffer = [UInt8](repeating: 0, count: 4097)
-        let count = buffer.withUnsafeMutableBytes {
-            readlink(path, $0.bindMemory(to: CChar.self).baseAddress, 4096)
-        }
-        return count >= 0 ? String(decoding: buffer[..<count], as: UTF8.self) : nil
+        var buffer = [CChar](repeating: 0, count: 4097)
+        let count = readlink(path, &buffer, 4096)
+        return text(buffer, count: count)
     }
 
     /// Target of a symbolic link that is open with O_PATH.
     public static func readLink(_ descriptor: CInt) -> String? {
-        var buffer = [UInt8](repeating: 0, count: 4097)
-        let count = buffer.withUnsafeMutableBytes {
-            readlinkat(descriptor, "", $0.bindMemory(to: CChar.self).baseAddress, 4096)
-        }
-        return count >= 0 ? String(decoding: buffer[..<count], as: UTF8.self) : nil
+        var buffer = [CChar](repeating: 0, count: 4097)
+        let count = readlinkat(descriptor, "", &buffer, 4096)
+        return text(buffer, count: count)
+    }
+
+    private static func text(_ buffer: [CChar], count: Int) -> String? {
+        count >= 0 ? String(decoding: buffer[..<count].lazy.map(UInt8.init(bitPattern:)), as: UTF8.self) : nil
     }
 
     /// The path without links, nil where it does not exist.
