@@ -1,16 +1,19 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
+/// Continuous integration lets no warning pass.
+let settings: [SwiftSetting] = Context.environment["WARNINGS_AS_ERRORS"] == nil ? [] : [.treatAllWarnings(as: .error)]
+
 /// A C library of the system, linked statically (its module map names the archive).
 func cLibrary(_ name: String) -> Target { .systemLibrary(name: name) }
 
 /// One of the project's own library modules.
 func module(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-    .target(name: name, dependencies: dependencies)
+    .target(name: name, dependencies: dependencies, swiftSettings: settings)
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-    .testTarget(name: name, dependencies: dependencies, linkerSettings: staticLibraries)
+    .testTarget(name: name, dependencies: dependencies, swiftSettings: settings, linkerSettings: staticLibraries)
 }
 
 /// Linker scripts that put the archives of libz, libgcc and libstdc++ in the place of the shared libraries, which the
@@ -79,7 +82,7 @@ let package = Package(
         .executableTarget(
             name: "singularity",
             dependencies: ["Build", "CommandSyntax", "Compression", "Linux", "Messages", "Registry", "Runtime", "SIF", "SquashFS"],
-            linkerSettings: staticLibraries + staticRuntime),
+            swiftSettings: settings, linkerSettings: staticLibraries + staticRuntime),
         tests("SIFTests", ["BlockIO", "SIF"]),
     ]
 )

@@ -1,0 +1,38 @@
+PREFIX ?= /usr/local
+
+.PHONY: build demo test bench peers install format lint clean
+
+build:
+	sh scripts/packages.sh build
+	sh scripts/build.sh
+
+demo:
+	sh scripts/packages.sh demo
+	sh scripts/build.sh
+	sh scripts/demo.sh
+
+test:
+	sh scripts/packages.sh test
+	sh scripts/build.sh tests
+	sh scripts/test.sh
+
+bench:
+	sh scripts/packages.sh bench
+	sh scripts/build.sh
+	sh scripts/bench.sh
+
+peers:
+	sh scripts/packages.sh peers
+	sh scripts/peers.sh
+
+install: build
+	sh scripts/install.sh $(PREFIX)
+
+format:
+	swift format format -i -r -p Sources Tests Package.swift
+
+lint:
+	swift format lint --strict -r -p Sources Tests Package.swift
+
+clean:
+	rm -rf .build

@@ -1,0 +1,30 @@
+#!/bin/sh
+# Installs the Debian packages that a step needs and that are missing.
+#   scripts/packages.sh build|demo|test|bench|peers
+set -eu
+
+build="libzstd-dev liblz4-dev liblzma-dev libdeflate-dev liblzo2-dev libarchive-dev libbz2-dev zlib1g-dev libisal-dev libacl1-dev libisal2"
+images="mmdebstrap busybox-static umoci skopeo docker-registry"
+case "${1:-}" in
+    build) wanted="$build" ;;
+    demo) wanted="$build $images" ;;
+    test) wanted="$build $images squashfs-tools squashfuse squashfs-tools-ng fuse3 attr libcap2-bin uidmap" ;;
+    bench) wanted="$build $images squashfs-tools squashfuse squashfs-tools-ng fuse3 bubblewrap time" ;;
+    peers) wanted="mmdebstrap" ;;
+    *) echo "usage: $0 build|demo|test|bench|peers" >&2; exit 2 ;;
+esac
+
+missing=""
+for package in $wanted; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
+done
+[ -z "$missing" ] && exit 0
+if [ "$(id -u)" -ne 0 ]; then
+    echo "These Debian packages are missing; install them as root and come back:" >&2
+    echo "  apt-get install$missing" >&2
+    exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qq update
+# shellcheck disable=SC2086
+apt-get -qq install --no-install-recommends -y $missing >/dev/null

@@ -1,0 +1,38 @@
+#!/bin/sh
+# Runs all tests, then fails when a mount, a loop device, a process or a temporary file is left behind.
+set -eu
+cd "$(dirname "$0")/.."
+SINGULARITY_TEST_FOLDER=$(mktemp -d /var/tmp/singularity-test.XXXXXX)
+export SINGULARITY_TEST_FOLDER
+chmod 755 "$SINGULARITY_TEST_FOLDER"
+trap 'sh scripts/registry.sh stop "$SINGULARITY_TEST_FOLDER/registry" 2>/dev/null || true; rm -rf "$SINGULARITY_TEST_FOLDER"' EXIT INT TERM
+
+mounts() { awk '{print $2, $3}' /proc/self/mounts | sort; }
+loops() { cat /sys/block/loop*/loop/backing_file 2>/dev/null | sort || true; }
+files() { ls -A /tmp /var/tmp 2>/dev/null | grep -v "^singularity-test\." | sort; }
+# Zombies that a lazy process 1 has not collected yet do nothing any more.
+processes() { ps -eo stat=,args= | awk '$1 !~ /^Z/' | grep -E "singularity-fs|\.build/release/singularity |docker-registry serve" | grep -v grep || true; }
+
+before=$(mounts; loops; files)
+sh scripts/fixtures.sh "$SINGULARITY_TEST_FOLDER"
+status=0
+swift test -c release --skip-build > "$SINGULARITY_TEST_FOLDER/log" 2>&1 || status=$?
+grep -vE "^(◇|↳)|(Test|Suite) .* (passed|started)" "$SINGULARITY_TEST_FOLDER/log" || true
+sh scripts/registry.sh stop "$SINGULARITY_TEST_FOLDER/registry"
+# A server ends a moment after its container.
+for _ in $(seq 50); do [ -z "$(processes)" ] && break; sleep 0.1; done
+after=$(mounts; loops; files)
+if [ "$before" != "$after" ]; then
+    echo "LEFT BEHIND (mounts, loop devices, files in /tmp or /var/tmp):" >&2
+    printf '%s\n' "$before" > "$SINGULARITY_TEST_FOLDER/before"
+    printf '%s\n' "$after" > "$SINGULARITY_TEST_FOLDER/after"
+    diff "$SINGULARITY_TEST_FOLDER/before" "$SINGULARITY_TEST_FOLDER/after" >&2 || true
+    status=1
+fi
+if [ -n "$(processes)" ]; then
+    echo "LEFT BEHIND (processes):" >&2
+    processes >&2
+    status=1
+fi
+grep -E "Test run with .* (passed|failed)" "$SINGULARITY_TEST_FOLDER/log" | tail -1
+exit $status
