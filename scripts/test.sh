@@ -5,7 +5,31 @@ cd "$(dirname "$0")/.."
 SINGULARITY_TEST_FOLDER=$(mktemp -d /var/tmp/singularity-test.XXXXXX)
 export SINGULARITY_TEST_FOLDER
 chmod 755 "$SINGULARITY_TEST_FOLDER"
-trap 'sh scripts/registry.sh stop "$SINGULARITY_TEST_FOLDER/registry" 2>/dev/null || true; rm -rf "$SINGULARITY_TEST_FOLDER"' EXIT INT TERM
+cleanup() {
+    sh scripts/registry.sh stop "$SINGULARITY_TEST_FOLDER/registry" 2>/dev/null || true
+    if [ "$(id -u)" -eq 0 ]; then
+        userdel -r "$SINGULARITY_TEST_USER" >/dev/null 2>&1 || true
+        [ -n "${fuse_mode:-}" ] && chmod "$fuse_mode" /dev/fuse
+    fi
+    rm -rf "$SINGULARITY_TEST_FOLDER"
+}
+trap cleanup EXIT INT TERM
+
+# As root, an ordinary account does what ordinary users do, with /dev/fuse as udev makes it on ordinary hosts.
+SINGULARITY_TEST_USER=singtest$$
+export SINGULARITY_TEST_USER
+if [ "$(id -u)" -eq 0 ]; then
+    useradd -m -s /bin/sh "$SINGULARITY_TEST_USER"
+    [ -e /dev/fuse ] || mknod /dev/fuse c 10 229 2>/dev/null || true
+    if [ -e /dev/fuse ]; then
+        fuse_mode=$(stat -c %a /dev/fuse)
+        chmod 0666 /dev/fuse
+    fi
+else
+    echo "SKIPPED: tests that need root (kernel mounts, other accounts)" >&2
+fi
+[ -w /dev/fuse ] && SINGULARITY_TEST_FUSE=1 || { SINGULARITY_TEST_FUSE=0; echo "SKIPPED: tests that need /dev/fuse" >&2; }
+export SINGULARITY_TEST_FUSE
 
 mounts() { awk '{print $2, $3}' /proc/self/mounts | sort; }
 loops() { cat /sys/block/loop*/loop/backing_file 2>/dev/null | sort || true; }
@@ -14,9 +38,9 @@ files() { ls -A /tmp /var/tmp 2>/dev/null | grep -v "^singularity-test\." | sort
 processes() { ps -eo stat=,args= | awk '$1 !~ /^Z/' | grep -E "singularity-fs|\.build/release/singularity |docker-registry serve" | grep -v grep || true; }
 
 before=$(mounts; loops; files)
-sh scripts/fixtures.sh "$SINGULARITY_TEST_FOLDER"
+eval "export $(sh scripts/fixtures.sh "$SINGULARITY_TEST_FOLDER")"
 status=0
-swift test -c release --skip-build > "$SINGULARITY_TEST_FOLDER/log" 2>&1 || status=$?
+TMPDIR=$SINGULARITY_TEST_FOLDER swift test -c release --skip-build > "$SINGULARITY_TEST_FOLDER/log" 2>&1 || status=$?
 grep -vE "^(◇|↳)|(Test|Suite) .* (passed|started)" "$SINGULARITY_TEST_FOLDER/log" || true
 sh scripts/registry.sh stop "$SINGULARITY_TEST_FOLDER/registry"
 # A server ends a moment after its container.

@@ -39,7 +39,9 @@ public struct Launcher {
         // The server gets ready, on another processor, while this process makes the plan.
         let box = MeansBox(try rootMeans(image, namespaces, isSupervised: isSupervised))
         if box.isEmpty {
-            box.put(.directory(try extract(&image)))
+            try extract(&image)
+            guard case .directory(let folder) = image.content else { throw RuntimeError.badImage(image.path, why: "it cannot be unpacked") }
+            box.put(.directory(folder.rawValue, path: image.path))
             // This process stays, and with it the mark that says that the copy is in use.
             isSupervised = true
         }
@@ -67,7 +69,7 @@ public struct Launcher {
         init(_ means: consuming RootMount.Means?) { self.means = means }
         func put(_ means: consuming RootMount.Means) { self.means = .some(means) }
         /// Once; nothing is left of it for a second time.
-        func take() -> RootMount.Means { means.take() ?? .directory(-1) }
+        func take() -> RootMount.Means { means.take() ?? .directory(-1, path: "") }
     }
 
     /// The environment scripts, read from the image before anything is mounted: that costs no round trip to a server.
@@ -86,7 +88,7 @@ public struct Launcher {
     /// Chooses how the image is mounted. Nil where the host allows no way.
     private func rootMeans(_ image: ImageFile, _ namespaces: Namespaces, isSupervised: Bool) throws -> RootMount.Means? {
         switch image.content {
-        case .directory(let folder): return .some(.directory(folder.rawValue))
+        case .directory(let folder): return .some(.directory(folder.rawValue, path: image.path))
         case .squashFS(let squashFS, let file, let offset, let size):
             if options.unpack { return .none }
             let isUserNamespace = namespaces.contains(.user)
@@ -120,8 +122,8 @@ public struct Launcher {
         return .some(.loop(OwnedDescriptor(device), number: number))
     }
 
-    /// - Returns: the open directory of the copy.
-    private func extract(_ image: inout ImageFile) throws -> CInt {
+    /// Puts an unpacked copy in the place of an image file.
+    private func extract(_ image: inout ImageFile) throws {
         guard case .squashFS(let squashFS, let file, let offset, _) = image.content else {
             throw RuntimeError.badImage(image.path, why: "it cannot be unpacked")
         }
@@ -130,8 +132,7 @@ public struct Launcher {
         log.verbose("using the unpacked copy \(path)")
         let folder = SharedDescriptor(try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY))
         flock(folder.rawValue, LOCK_SH | LOCK_NB)
-        image = ImageFile(path: image.path, content: .directory(folder))
-        return folder.rawValue
+        image = ImageFile(path: path, content: .directory(folder))
     }
 }
 

@@ -11,9 +11,17 @@ import SquashFS
 enum RootMount {
     /// How the image's files get there.
     enum Means: ~Copyable {
-        case directory(CInt)
+        case directory(CInt, path: String)
         case loop(OwnedDescriptor, number: CInt)
         case server(ImageServer)
+
+        /// An open directory and its path.
+        var directory: (descriptor: CInt, path: String)? {
+            switch self {
+            case .directory(let descriptor, let path): (descriptor, path)
+            default: nil
+            }
+        }
 
         /// The process that serves, where it is a child of this one.
         var server: pid_t? {
@@ -24,14 +32,27 @@ enum RootMount {
         }
     }
 
+    /// The tree of a directory, made while the session covers nothing of the host yet. Nil for other means.
+    /// - Parameter isWritable: the files can be changed.
+    static func tree(_ means: borrowing Means, isWritable: Bool) throws(SystemError) -> DetachedMount? {
+        guard let (descriptor, path) = means.directory else { return nil }
+        // The open directory belongs to the mount namespace that was left; the path must still lead to it.
+        let opened = try Files.status(descriptor, name: path)
+        guard let found = Files.status(path), found.st_dev == opened.st_dev, found.st_ino == opened.st_ino else {
+            throw SystemError("find \(path) again, which was replaced just now", errno: ESTALE)
+        }
+        let tree = try DetachedMount(copyOf: path, recursive: true)
+        try tree.restrict(isWritable ? [.noSuid, .noDev] : [.noSuid, .noDev, .readOnly], recursive: true)
+        return tree
+    }
+
     /// Mounts the image on the session's `image` directory.
-    /// - Parameter isWritable: the image's files can be changed: only for directories.
-    static func mount(_ means: consuming Means, isWritable: Bool, uid: UInt32, gid: UInt32) throws(SystemError) {
+    static func mount(
+        _ means: consuming Means, _ tree: consuming DetachedMount?, uid: UInt32, gid: UInt32
+    ) throws(SystemError) {
+        if let tree { return try tree.attach(to: Session.image) }
         switch consume means {
-        case .directory(let descriptor):
-            let tree = try DetachedMount(copyOf: "/proc/self/fd/\(descriptor)", recursive: true)
-            try tree.restrict(isWritable ? [.noSuid, .noDev] : [.noSuid, .noDev, .readOnly], recursive: true)
-            try tree.attach(to: Session.image)
+        case .directory: break
         case .loop(let device, let number):
             // The open device keeps itself from being cleared until it is mounted.
             _ = device.rawValue

@@ -66,8 +66,9 @@ struct Start {
         let isUser = plan.namespaces.contains(.user)
         let session: Session
         do throws(SystemError) {
+            let tree = try RootMount.tree(means, isWritable: plan.rootLayer == .writable)
             session = try Session(isUserNamespace: isUser)
-            try RootMount.mount(means, isWritable: plan.rootLayer == .writable, uid: facts.uid, gid: facts.gid)
+            try RootMount.mount(means, tree, uid: facts.uid, gid: facts.gid)
         } catch { throw .step("mounting the image", error, hint: "`singularity doctor` tells what this host refuses") }
         try mounts.makeSessionParts(DeviceFolder(hasIPC: plan.namespaces.contains(.ipc), isUserNamespace: isUser))
         if plan.rootLayer != .writable {

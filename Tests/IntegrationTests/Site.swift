@@ -1,0 +1,58 @@
+import Foundation
+import Testing
+
+/// Where the tests run: what `scripts/test.sh` has prepared.
+enum Site {
+    static let repository = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent().path
+    static let program = repository + "/.build/release/singularity"
+    static let fixtures = repository + "/Tests/Fixtures"
+    /// A folder that everybody may enter, removed when all tests are done.
+    static let folder = ProcessInfo.processInfo.environment["SINGULARITY_TEST_FOLDER"] ?? ""
+    /// `127.0.0.1:port` of a real registry that has `debian:latest`.
+    static let registry = ProcessInfo.processInfo.environment["SINGULARITY_TEST_REGISTRY"] ?? ""
+    /// An account that is not root's, where the tests run as root.
+    static let user = ProcessInfo.processInfo.environment["SINGULARITY_TEST_USER"] ?? ""
+
+    static var isPrepared: Bool { !folder.isEmpty && !registry.isEmpty }
+    static let isRoot = getuid() == 0
+    static let mayFUSE = ProcessInfo.processInfo.environment["SINGULARITY_TEST_FUSE"] == "1"
+
+    /// A SIF of the Debian image, made once for all tests.
+    static let debian: Result<String, any Error> = Result {
+        let path = folder + "/debian.sif"
+        let result = try Run.singularity("build", path, "docker://\(registry)/debian:latest", environment: ["SINGULARITY_CACHEDIR": folder + "/cache-debian"])
+        try #require(result.status == 0, "\(result.error)")
+        chmod(path, 0o755)
+        return path
+    }
+}
+
+/// A folder of one test, which goes away with it.
+final class Scratch {
+    let path: String
+
+    init(_ name: String = #function) throws {
+        let base = name.prefix { $0 != "(" }
+        path = "\(Site.folder)/\(base)-\(UInt32.random(in: 0 ... .max))"
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        chmod(path, 0o777)
+    }
+
+    deinit {
+        // Unpacked trees may have directories that forbid their owner to change them.
+        _ = try? Run.program("/bin/chmod", ["-R", "u+rwx", path])
+        try? FileManager.default.removeItem(atPath: path)
+    }
+
+    func file(_ name: String) -> String { path + "/" + name }
+
+    /// Names in the folder.
+    var names: [String] { ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).sorted() }
+
+    @discardableResult
+    func write(_ name: String, _ bytes: [UInt8]) throws -> String {
+        try Data(bytes).write(to: URL(filePath: file(name)))
+        chmod(file(name), 0o644)
+        return file(name)
+    }
+}
