@@ -84,6 +84,6 @@ let package = Package(
             dependencies: ["Build", "CommandSyntax", "Compression", "Linux", "Messages", "Registry", "Runtime", "SIF", "SquashFS"],
             swiftSettings: settings, linkerSettings: staticLibraries + staticRuntime),
         tests("SIFTests", ["BlockIO", "SIF"]),
-        tests("IntegrationTests", []),
+        tests("IntegrationTests", [crypto]),
     ]
 )

@@ -12,6 +12,8 @@ public final class TarReader {
     private let input: any ByteStream
     private let buffer: UnsafeMutableRawBufferPointer
     /// An error of the input stream, which libarchive can only hand on as "failed".
+    /// Bytes that libarchive has got.
+    private var supplied: UInt64 = 0
     private var inputFailure: (any Error)?
 
     /// - Parameter input: plain tar; see `DecompressingStream` for others.
@@ -38,7 +40,7 @@ public final class TarReader {
                 return Unmanaged<TarReader>.fromOpaque(context).takeUnretainedValue().supply(out)
             }, nil)
         // An empty stream is an empty archive: a layer without changes may be one.
-        guard status == ARCHIVE_OK || inputFailure != nil || errorText.contains("nrecognized") else {
+        guard status == ARCHIVE_OK || inputFailure != nil || supplied == 0 else {
             throw .corrupt(name: name, detail: errorText)
         }
     }
@@ -51,6 +53,7 @@ public final class TarReader {
     private func supply(_ out: UnsafeMutablePointer<UnsafeRawPointer?>?) -> Int {
         do {
             let count = try input.read(into: buffer)
+            supplied += UInt64(count)
             out?.pointee = UnsafeRawPointer(buffer.baseAddress)
             return count
         } catch {

@@ -11,19 +11,42 @@ public struct LayerSource {
     public var diffID: String?
     /// Opens the layer's bytes as they are stored, compressed or not.
     public var open: () throws -> any ByteStream
+    /// Checks the stored bytes after the layer turned out to make no sense: bytes that are not what was promised explain
+    /// it better than what was wrong in them.
+    public var verify: () throws -> Void
 
-    public init(name: String, diffID: String?, open: @escaping () throws -> any ByteStream) {
+    public init(
+        name: String, diffID: String?, open: @escaping () throws -> any ByteStream, verify: @escaping () throws -> Void = {}
+    ) {
         self.name = name
         self.diffID = diffID
         self.open = open
+        self.verify = verify
     }
 
     /// The plain tar, decompressed and hashed in a thread of its own. A wrong hash is an error at its end.
     func openPlain() throws -> any ByteStream {
-        let plain = try DecompressingStream(try open())
+        let plain = NamedStream(try DecompressingStream(try open()), layer: name)
         guard let diffID, diffID.hasPrefix("sha256:") else { return try ReadAheadStream(plain) }
         let hash = RunningHash()
         return CheckedStream(try ReadAheadStream(plain) { hash.update($0) }, hash, expected: diffID, layer: name)
+    }
+}
+
+/// Says in errors which layer they are about.
+private final class NamedStream: ByteStream {
+    private let input: any ByteStream
+    private let layer: String
+
+    init(_ input: any ByteStream, layer: String) {
+        self.input = input
+        self.layer = layer
+    }
+
+    func read(into buffer: UnsafeMutableRawBufferPointer) throws -> Int {
+        do { return try input.read(into: buffer) } catch let error as CompressionError {
+            throw BuildError.badSource(layer, why: "\(error)")
+        }
     }
 }
 
@@ -68,7 +91,7 @@ extension RegistryImage {
         return layers.enumerated().map { index, download in
             LayerSource(
                 name: "layer \(download.digest.short) of \(reference)", diffID: index < ids.count ? ids[index] : nil,
-                open: { download.stream() })
+                open: { download.stream() }, verify: { try download.verify() })
         }
     }
 }

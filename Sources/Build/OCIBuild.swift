@@ -64,7 +64,10 @@ extension OCIImage {
             return .stored(file)
         }
         for (number, layer) in layers.enumerated().reversed() {
-            try merger.add(layer: number, name: layer.name) { try layer.openPlain() }
+            do { try merger.add(layer: number, name: layer.name) { try layer.openPlain() } } catch {
+                try layer.verify()
+                throw error
+            }
         }
         return try merger.finish()
     }

@@ -33,7 +33,11 @@ public final class LayerMerger {
     /// Files larger than this have their list of blocks take too much memory: only a lie about a sparse file is so large.
     static let largestFile: Int64 = 1 << 44
 
-    public init(store: @escaping ContentStore) { self.store = store }
+    public init(store: @escaping ContentStore) {
+        self.store = store
+        // Many archives have no entry for the root directory itself.
+        root.isParent = true
+    }
 
     /// Adds the next older layer.
     /// - Parameters:

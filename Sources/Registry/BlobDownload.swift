@@ -14,6 +14,8 @@ public final class BlobDownload: @unchecked Sendable {
     private var descriptor: SharedDescriptor?
     private var received: UInt64 = 0
     private var isComplete = false
+    /// Where it is in the cache.
+    private var path = ""
     private var failure: (any Error)?
 
     init(_ digest: Digest, size: Int64) {
@@ -38,8 +40,9 @@ public final class BlobDownload: @unchecked Sendable {
         }
     }
 
-    func complete(_ file: SharedDescriptor, size: UInt64) {
+    func complete(_ file: SharedDescriptor, size: UInt64, path: String) {
         monitor.locked {
+            self.path = path
             descriptor = file
             received = size
             isComplete = true
@@ -64,6 +67,26 @@ public final class BlobDownload: @unchecked Sendable {
                 monitor.wait()
             }
         }
+    }
+
+    /// Hashes the blob as it stands on disk; a damaged one is removed from the cache, so that it is fetched again.
+    /// - Throws: ``RegistryError/digestMismatch(what:expected:found:)``, or why it could not be received.
+    public func verify() throws {
+        try wait()
+        guard let (file, path) = monitor.locked({ descriptor.map { ($0, path) } }) else { return }
+        var hash = StreamHash(digest.algorithm)
+        let source = try FileSource(file, name: "\(digest)")
+        let stream = SourceStream(source)
+        var buffer = [UInt8](repeating: 0, count: 1 << 20)
+        while true {
+            let count = try buffer.withUnsafeMutableBytes { try stream.read(into: $0) }
+            if count == 0 { break }
+            buffer.withUnsafeBytes { hash.update(UnsafeRawBufferPointer(rebasing: $0[..<count])) }
+        }
+        let found = hash.finish()
+        guard found != "\(digest)" else { return }
+        unlink(path)
+        throw RegistryError.digestMismatch(what: "blob in the cache (it was damaged and has been removed: try again)", expected: "\(digest)", found: found)
     }
 
     /// The blob from its start; its end is only reported once the digest has been checked.
@@ -106,7 +129,7 @@ extension RegistryClient {
     ) async {
         do {
             let file = try await fetched(download, reference, into: cache, foreignURLs: foreignURLs, progress: progress)
-            download.complete(file, size: UInt64(download.size))
+            download.complete(file, size: UInt64(download.size), path: cache.path(download.digest))
         } catch { download.fail(error) }
     }
 

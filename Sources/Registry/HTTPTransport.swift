@@ -43,6 +43,8 @@ final class HTTPTransport: Sendable {
             timeout: .init(connect: .seconds(15), read: .seconds(90)), decompression: .disabled)
         configuration.proxy = proxy
         configuration.httpVersion = .http1Only
+        // Attempts are counted by the caller, who knows what is worth another one.
+        configuration.connectionPool.retryConnectionEstablishment = false
         if let file = environment["SSL_CERT_FILE"], !file.isEmpty {
             var tls = TLSConfiguration.makeClientConfiguration()
             tls.trustRoots = .file(file)
