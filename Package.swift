@@ -83,7 +83,8 @@ let package = Package(
             name: "singularity",
             dependencies: ["Build", "CommandSyntax", "Compression", "Linux", "Messages", "Registry", "Runtime", "SIF", "SquashFS"],
             swiftSettings: settings, linkerSettings: staticLibraries + staticRuntime),
-        tests("SIFTests", ["BlockIO", "SIF"]),
+        tests("SIFTests", ["BlockIO", "Linux", "SIF"]),
+        tests("SquashFSTests", ["BlockIO", "Compression", "ImageTree", "Linux", "SquashFS", crypto]),
         tests("IntegrationTests", [crypto]),
     ]
 )
