@@ -85,6 +85,11 @@ let package = Package(
             swiftSettings: settings, linkerSettings: staticLibraries + staticRuntime),
         tests("SIFTests", ["BlockIO", "Linux", "SIF"]),
         tests("SquashFSTests", ["BlockIO", "Compression", "ImageTree", "Linux", "SquashFS", crypto]),
+        tests("RuntimeTests", ["Linux", "Runtime"]),
+        tests("RegistryTests", ["Registry"]),
+        tests("CommandSyntaxTests", ["CommandSyntax"]),
+        tests("CompressionTests", ["BlockIO", "Compression"]),
+        tests("LinuxTests", ["Linux"]),
         tests("IntegrationTests", [crypto]),
     ]
 )

@@ -1,9 +1,9 @@
 import Registry
 
 /// What an image's ENTRYPOINT, CMD and ENV become in a container that runs without a container engine.
-enum OCIScripts {
+package enum OCIScripts {
     /// `env/10-docker2singularity.sh`. Names that a shell cannot have are left out.
-    static func environment(_ variables: [String]) -> String {
+    package static func environment(_ variables: [String]) -> String {
         var lines = ["#!/bin/sh"]
         for variable in variables {
             let name = variable.prefix { $0 != "=" }
@@ -25,7 +25,7 @@ enum OCIScripts {
     static let marker = "# generated from ENTRYPOINT and CMD"
 
     /// The run script. Without arguments it runs ENTRYPOINT and CMD; arguments take the place of CMD.
-    static func runscript(entrypoint: [String], command: [String]) -> String {
+    package static func runscript(entrypoint: [String], command: [String]) -> String {
         func words(_ list: [String]) -> String {
             ShellText.quoted(list.map { "\"\(ShellText.escaped($0))\"" }.joined(separator: " "))
         }

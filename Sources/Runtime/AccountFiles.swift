@@ -1,8 +1,8 @@
 /// `/etc/passwd` and `/etc/group` with the caller in them (passwd(5), group(5)).
-enum AccountFiles {
+package enum AccountFiles {
     /// The image's file with the caller's line. A line of the image for the same id keeps its group and shell.
     /// - Returns: nil where there is nothing to change.
-    static func passwd(_ image: [UInt8], _ facts: HostFacts, home: String) -> String? {
+    package static func passwd(_ image: [UInt8], _ facts: HostFacts, home: String) -> String? {
         guard let account = facts.account else { return nil }
         var lines = Self.lines(image)
         for (index, line) in lines.enumerated() {
@@ -25,7 +25,7 @@ enum AccountFiles {
 
     /// The image's file with the caller's groups.
     /// - Parameter names: what the host calls the groups.
-    static func group(_ image: [UInt8], _ facts: HostFacts, names: [UInt32: String]) -> String? {
+    package static func group(_ image: [UInt8], _ facts: HostFacts, names: [UInt32: String]) -> String? {
         var lines = Self.lines(image)
         var known = Set(
             lines.compactMap { $0.split(separator: ":", omittingEmptySubsequences: false).dropFirst(2).first.flatMap { UInt32($0) } })

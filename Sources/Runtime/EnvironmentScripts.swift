@@ -1,16 +1,22 @@
 /// The image's environment scripts and how the plan's variables are joined to theirs.
-struct EnvironmentScripts {
+package struct EnvironmentScripts {
     /// Name and text of each file of `/.singularity.d/env`, in the order in which they are sourced.
-    var files: [(name: String, text: String)]
-    var plan: EnvironmentPlan
+    package var files: [(name: String, text: String)]
+    package var plan: EnvironmentPlan
     /// Working directory of the program.
-    var workingDirectory: String
+    package var workingDirectory: String
 
     /// Scripts whose meaning is known, and which are not run from the image.
     private static let known: Set<String> = ["99-base.sh", "99-runtimevars.sh"]
 
     /// All variables, where the scripts are simple enough to need no shell.
-    func evaluate() throws(ShellSubset.NotSimple) -> [String: String] {
+    package init(files: [(name: String, text: String)], plan: EnvironmentPlan, workingDirectory: String) {
+        self.files = files
+        self.plan = plan
+        self.workingDirectory = workingDirectory
+    }
+
+    package func evaluate() throws(ShellSubset.NotSimple) -> [String: String] {
         if !plan.app.isEmpty { throw ShellSubset.NotSimple() }
         var shell = ShellSubset(Dictionary(plan.initial.map { ($0.name, $0.value) }) { _, new in new })
         shell.variables["PWD"] = workingDirectory
@@ -65,7 +71,7 @@ struct EnvironmentScripts {
     // MARK: For a real shell
 
     /// A script for the container's /bin/sh that does the same as ``evaluate()`` and then becomes the program.
-    func script() -> String {
+    package func script() -> String {
         var lines: [String] = []
         for variable in plan.initial { lines.append("\(variable.name)=\(Self.quoted(variable.value)); export \(variable.name)") }
         lines.append("PWD=\(Self.quoted(workingDirectory)); export PWD")

@@ -2,15 +2,15 @@ import Glibc
 import Linux
 
 /// Makes the plan of a start from what the user asked, the host and the image.
-struct LaunchPlanner {
+package struct LaunchPlanner {
     private let options: RunOptions
     private let facts: HostFacts
-    let view: RootView
+    package let view: RootView
     private let image: ImageFile
     private var mounts: [PlannedMount] = []
     private var files: [(path: String, content: [UInt8])] = []
 
-    init(_ options: RunOptions, _ facts: HostFacts, _ image: ImageFile) {
+    package init(_ options: RunOptions, _ facts: HostFacts, _ image: ImageFile) {
         self.options = options
         self.facts = facts
         self.image = image
@@ -24,7 +24,7 @@ struct LaunchPlanner {
         return (own, own)
     }
 
-    mutating func plan() throws(RuntimeError) -> LaunchPlan {
+    package mutating func plan() throws(RuntimeError) -> LaunchPlan {
         if let folder = options.workDirectory, !Files.isDirectory(folder) {
             throw .badOption("--workdir \(folder): there is no such directory; create it first")
         }
@@ -222,7 +222,7 @@ struct LaunchPlanner {
     }
 
     /// Compares whole names: /scratch2 is not within /scratch.
-    static func isPath(_ path: String, within folder: String) -> Bool {
+    package static func isPath(_ path: String, within folder: String) -> Bool {
         path == folder || folder == "/" || path.hasPrefix(folder + "/")
     }
 }

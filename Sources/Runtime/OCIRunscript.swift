@@ -1,11 +1,11 @@
 /// A run script that was made from ENTRYPOINT and CMD of an OCI image, by this program or a peer: both begin with the
 /// assignments of two variables that hold quoted words.
-struct OCIRunscript {
+package struct OCIRunscript {
     private let entrypoint: String
     private let command: String
 
     /// Nil for any other script.
-    init?(_ text: String) {
+    package init?(_ text: String) {
         let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
         func value(_ name: String) -> String? {
             guard let start = lines.firstIndex(where: { $0.hasPrefix(name + "=") }) else { return nil }
@@ -25,7 +25,7 @@ struct OCIRunscript {
 
     /// The program and its arguments, nil where a shell is needed to tell.
     /// - Parameter arguments: take the place of CMD.
-    func words(arguments: [String], variables: [String: String], evaluates: Bool) -> [String]? {
+    package func words(arguments: [String], variables: [String: String], evaluates: Bool) -> [String]? {
         let shell = ShellSubset(variables)
         func split(_ text: String) -> [String]? {
             var words: [String] = []

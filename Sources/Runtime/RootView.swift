@@ -4,26 +4,26 @@ import Linux
 import SquashFS
 
 /// Looks into an image before it is mounted. Paths are resolved inside it: links and `..` cannot leave it.
-struct RootView {
+package struct RootView {
     private let image: ImageFile
 
-    init(_ image: ImageFile) { self.image = image }
+    package init(_ image: ImageFile) { self.image = image }
 
-    enum Kind: Equatable { case directory, file, other }
+    package enum Kind: Equatable { case directory, file, other }
 
     /// Where a path leads.
-    struct Resolution: Equatable {
+    package struct Resolution: Equatable {
         /// Names of what is there, with links followed.
-        var existing: [String]
+        package var existing: [String]
         /// Kind and permission bits of the last of them.
-        var kind: Kind
-        var mode: UInt16
+        package var kind: Kind
+        package var mode: UInt16
         /// Names behind that, which are not there.
-        var missing: [String]
+        package var missing: [String]
     }
 
     /// The content of a small regular file, nil where there is none.
-    func read(_ path: String, limit: Int = 1 << 20) -> [UInt8]? {
+    package func read(_ path: String, limit: Int = 1 << 20) -> [UInt8]? {
         switch image.content {
         case .squashFS(let image, _, _, _):
             guard let inode = try? image.resolve(path), case .file = inode.content else { return nil }
@@ -37,7 +37,7 @@ struct RootView {
     }
 
     /// Follows a path as far as it exists. Nil where a file stands in its way.
-    func resolve(_ path: String) -> Resolution? {
+    package func resolve(_ path: String) -> Resolution? {
         var existing: [String] = []
         var pending = Array(path.split(separator: "/").map(String.init).reversed())
         var last = Resolution(existing: [], kind: .directory, mode: 0o755, missing: [])

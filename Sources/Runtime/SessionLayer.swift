@@ -1,26 +1,26 @@
 /// What the throw-away layer over an image holds: mount points that the image lacks, and small generated files.
-struct SessionLayer: Equatable {
-    enum Content: Equatable {
+package struct SessionLayer: Equatable {
+    package enum Content: Equatable {
         case directory(mode: UInt16)
         case file([UInt8])
     }
 
-    struct Entry: Equatable {
+    package struct Entry: Equatable {
         /// Names from the root down.
-        var path: [String]
-        var content: Content
+        package var path: [String]
+        package var content: Content
     }
 
     /// Permission bits of the image's root directory, which the layer's root covers.
-    var rootMode: UInt16
+    package var rootMode: UInt16
     /// Parents before what is in them.
-    private(set) var entries: [Entry] = []
+    package private(set) var entries: [Entry] = []
     /// Mounts that have no place, by their number in the plan, and why.
-    private(set) var unreachable: [Int: String] = [:]
+    package private(set) var unreachable: [Int: String] = [:]
     private var known: [[String]: Int] = [:]
 
     /// - Parameter isDirectory: of the source of each mount of the plan.
-    init(_ plan: LaunchPlan, _ view: RootView, isDirectory: [Bool]) {
+    package init(_ plan: LaunchPlan, _ view: RootView, isDirectory: [Bool]) {
         rootMode = view.mode([]) ?? 0o755
         var covered: [[String]] = []
         for (index, mount) in plan.mounts.enumerated() {

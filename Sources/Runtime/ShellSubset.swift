@@ -3,18 +3,20 @@
 ///
 /// Starting a shell costs more than the rest of starting a container, and some images have none. A script that uses
 /// anything else is reported as such, and a real shell runs it.
-struct ShellSubset {
+package struct ShellSubset {
     /// The variables, with those that are exported or not told apart no further: all of them reach the program.
-    var variables: [String: String]
+    package var variables: [String: String]
 
     /// The script needs a real shell.
-    struct NotSimple: Error {}
+    package struct NotSimple: Error {
+        package init() {}
+    }
 
-    init(_ variables: [String: String] = [:]) { self.variables = variables }
+    package init(_ variables: [String: String] = [:]) { self.variables = variables }
 
     /// Evaluates a script.
     /// - Throws: ``NotSimple``; the variables are then as they were.
-    mutating func source(_ script: String) throws(NotSimple) {
+    package mutating func source(_ script: String) throws(NotSimple) {
         var copy = self
         var parser = Parser(script)
         while try copy.command(&parser) {}
@@ -22,7 +24,7 @@ struct ShellSubset {
     }
 
     /// Evaluates a text as the inside of double quotes.
-    func expand(quoted text: String) throws(NotSimple) -> String {
+    package func expand(quoted text: String) throws(NotSimple) -> String {
         var copy = self
         var parser = Parser(text)
         return try copy.doubleQuoted(&parser, until: nil)

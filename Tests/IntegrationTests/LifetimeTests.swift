@@ -1,0 +1,108 @@
+import Foundation
+import Testing
+
+/// The image server: there as long as any process of the container, and no longer, however the container ends.
+@Suite(.enabled(if: Site.isPrepared && Site.mayFUSE, "needs scripts/test.sh and /dev/fuse"), .serialized)
+struct LifetimeTests {
+    private func start(_ options: [String], _ script: String) throws -> Run.Live {
+        try Run.start(Site.program, ["exec"] + options + [Site.debian.get(), "sh", "-c", script], as: .ordinaryUser)
+    }
+
+    /// Image servers of this suite's containers: processes of the name that hold the image open.
+    private func servers() -> [pid_t] {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+        return names.compactMap { pid_t($0) }.filter { pid in
+            guard (try? String(contentsOfFile: "/proc/\(pid)/comm", encoding: .utf8)) == "singularity-fs\n" else { return false }
+            return !((try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)) ?? ") Z").contains(") Z")
+        }
+    }
+
+    private func expectNothingLeft(sourceLocation: SourceLocation = #_sourceLocation) {
+        #expect(Wait.until(5) { servers().isEmpty }, "\(servers())", sourceLocation: sourceLocation)
+    }
+
+    @Test(arguments: [[], ["--pid"], ["--containall"]]) func killingTheFrontProcessEndsEverything(_ options: [String]) throws {
+        // Without a PID namespace a background process is on its own, as it would be without a container.
+        let live = try start(options, options.isEmpty ? "echo ready; exec sleep 4321" : "echo ready; sleep 4321 & sleep 4321")
+        #expect(live.waitFor("ready"))
+        kill(live.identifier, SIGKILL)
+        #expect(live.finish().status == 137)
+        expectNothingLeft()
+    }
+
+    @Test(arguments: [[], ["--pid"]], [SIGTERM, SIGINT, SIGHUP, SIGUSR1]) func signalsReachTheProgram(_ options: [String], _ signal: Int32) throws {
+        let live = try start(options, "trap 'echo got; exit 9' TERM INT HUP USR1; echo ready; while :; do sleep 0.05; done")
+        #expect(live.waitFor("ready"))
+        kill(live.identifier, signal)
+        let result = live.finish()
+        #expect(result.status == 9 && result.output.hasSuffix("got\n"), "\(result)")
+        expectNothingLeft()
+    }
+
+    @Test func aProgramInTheBackgroundKeepsItsFiles() throws {
+        let scratch = try Scratch()
+        let live = try Run.start(
+            Site.program,
+            ["exec", "-B", scratch.path, Site.debian.get(), "sh", "-c", "(sleep 1; cat /usr/bin/perl | wc -c > \(scratch.path)/size) >/dev/null 2>&1 </dev/null & exit 3"],
+            as: .ordinaryUser)
+        #expect(live.finish().status == 3)
+        #expect(Wait.until(10) { ((try? String(contentsOfFile: scratch.file("size"), encoding: .utf8)) ?? "").count > 5 })
+        expectNothingLeft()
+    }
+
+    @Test func theImageMayBeDeletedWhileItRuns() throws {
+        let scratch = try Scratch()
+        try FileManager.default.copyItem(atPath: Site.debian.get(), toPath: scratch.file("copy.sif"))
+        let live = try Run.start(
+            Site.program, ["exec", scratch.file("copy.sif"), "sh", "-c", "echo ready; read line; cat /usr/bin/perl | wc -c"], as: .ordinaryUser)
+        #expect(live.waitFor("ready"))
+        try FileManager.default.removeItem(atPath: scratch.file("copy.sif"))
+        live.input.fileHandleForWriting.write(Data("go\n".utf8))
+        let result = live.finish()
+        #expect(result.status == 0 && (result.output.split(separator: "\n").last.flatMap { Int($0) } ?? 0) > 1_000_000, "\(result)")
+    }
+
+    @Test func aServerThatIsKilledIsAnErrorNotAHang() throws {
+        let live = try start([], "echo ready; read line; cat /usr/bin/perl > /dev/null && echo read || echo failed")
+        #expect(live.waitFor("ready"))
+        for pid in servers() { kill(pid, SIGKILL) }
+        live.input.fileHandleForWriting.write(Data("go\n".utf8))
+        let result = live.finish(timeout: 10)
+        // The shell may even fail to read itself, and die of a bus error.
+        #expect(result.status != -1 && !result.output.contains("read\n"), "\(result)")
+        expectNothingLeft()
+    }
+
+    @Test func aStoppedServerGoesOn() throws {
+        let live = try start([], "echo ready; read line; cat /usr/bin/perl | wc -c")
+        #expect(live.waitFor("ready"))
+        for pid in servers() { kill(pid, SIGSTOP) }
+        live.input.fileHandleForWriting.write(Data("go\n".utf8))
+        usleep(300_000)
+        for pid in servers() { kill(pid, SIGCONT) }
+        #expect(live.finish().status == 0)
+        expectNothingLeft()
+    }
+
+    @Test func closingAllDescriptorsDoesNoHarm() throws {
+        let result = try Run.singularity(
+            "exec", Site.debian.get(), "python3", "-c", "import os; os.closerange(3, 4096); print(len(os.listdir('/usr/bin')) > 100)", as: .ordinaryUser)
+        #expect(result.output == "True\n", "\(result)")
+    }
+
+    @Test func nothingOfTheLauncherIsOpenInTheProgram() throws {
+        // What the test runner leaves open to its children is the caller's, and stays.
+        let without = try Run.program("/bin/ls", ["/proc/self/fd"], as: .ordinaryUser)
+        let within = try Run.singularity("exec", Site.debian.get(), "ls", "/proc/self/fd", as: .ordinaryUser)
+        #expect(within.output.split(separator: "\n").count == without.output.split(separator: "\n").count, "\(within) \(without)")
+    }
+
+    @Test func manyContainersAtOnce() throws {
+        let runs = try (0..<24).map { number in try start([], "echo \(number); exit \(number)") }
+        for (number, run) in runs.enumerated() {
+            let result = run.finish()
+            #expect(result.status == Int32(number) && result.output == "\(number)\n", "\(result)")
+        }
+        expectNothingLeft()
+    }
+}
