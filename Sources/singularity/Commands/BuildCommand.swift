@@ -15,6 +15,7 @@ let buildCommand = Command(
               oci:directory[:tag]                       an OCI image layout
               oci-archive:file[:tag]                    an OCI image layout in a tar
               docker-archive:file[:name:tag]            what `docker save` writes
+              directory                                 for a target that ends in .sqfs: a bare SquashFS file
             """,
         examples: [
             "singularity build deb.sif docker://debian:12", "singularity build --compression gzip app.sif oci-archive:app.tar",
@@ -28,6 +29,10 @@ let buildCommand = Command(
     if case .path(let path) = source {
         guard Files.status(path) != nil else {
             throw CommandError("\(path) does not exist; an image address begins with docker://, oci:, oci-archive: or docker-archive:")
+        }
+        if Files.isDirectory(path), target.hasSuffix(".sqfs") || target.hasSuffix(".squashfs") {
+            try ImageConversion(parsed, log).makeSquashFS(target, of: path)
+            return 0
         }
         throw CommandError("\(path): files and directories cannot be built from yet; give docker://, oci:, oci-archive: or docker-archive:")
     }
@@ -103,6 +108,13 @@ struct ImageConversion {
         }
         log.info("Creating SIF file...")
         try image.build(target, options: options) { bar.stored(bytes: $0) }
+    }
+
+    /// A bare SquashFS file of a directory.
+    func makeSquashFS(_ target: String, of folder: String) throws {
+        try check(target)
+        try SquashFSTarget(target, options: try ImageWriting.options(parsed)).write(treeOf: folder)
+        log.info("Build complete: \(target)")
     }
 
     /// An image file in the cache that is made of an address; made where it is not there yet.
