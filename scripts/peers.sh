@@ -10,6 +10,10 @@ if [ ! -x "$folder/usr/bin/apptainer" ]; then
     mmdebstrap --quiet --variant=minbase --include=apptainer,ca-certificates,squashfuse,fuse-overlayfs,uidmap,procps \
         --aptopt='Acquire::Languages "none"' --aptopt='Acquire::Check-Valid-Until "false"' unstable "$folder"
     chroot "$folder" useradd -m -u 1000 peer
+    echo "127.0.0.1 localhost" > "$folder/etc/hosts"
+    ln -sf /usr/share/zoneinfo/UTC "$folder/etc/localtime"
+    mkdir -p "$folder/bench"
+    chmod 1777 "$folder/bench"
 fi
 echo "Apptainer: $(chroot "$folder" apptainer --version), in $folder"
-echo "Use it: chroot $folder apptainer ... (mount /proc, /dev and /sys there first to run containers)"
+echo "Use it: sh scripts/in-peers.sh $folder apptainer ... (files for it: $folder/bench, which it sees as /bench)"
