@@ -86,7 +86,8 @@ public final class BlobDownload: @unchecked Sendable {
         let found = hash.finish()
         guard found != "\(digest)" else { return }
         unlink(path)
-        throw RegistryError.digestMismatch(what: "blob in the cache (it was damaged and has been removed: try again)", expected: "\(digest)", found: found)
+        throw RegistryError.digestMismatch(
+            what: "blob in the cache (it was damaged and has been removed: try again)", expected: "\(digest)", found: found)
     }
 
     /// The blob from its start; its end is only reported once the digest has been checked.

@@ -6,8 +6,10 @@ import Testing
         globalOptions: [OptionSpec("quiet", "q", .flag, "quiet")],
         commands: [
             CommandSpec(
-                "exec", arguments: "<image> <command>", summary: "Run", options: [
-                    OptionSpec("bind", "B", .array("spec"), "bind"), OptionSpec("clean", "e", .flag, "clean"), OptionSpec("scratch", "S", .list("d"), "scratch"),
+                "exec", arguments: "<image> <command>", summary: "Run",
+                options: [
+                    OptionSpec("bind", "B", .array("spec"), "bind"), OptionSpec("clean", "e", .flag, "clean"),
+                    OptionSpec("scratch", "S", .list("d"), "scratch"),
                     OptionSpec("cwd", nil, .value("path"), "directory", aliases: ["pwd"]), OptionSpec("contain", "c", .flag, "contain"),
                 ], argumentCount: 2...Int.max, stopsAtFirstArgument: true),
             CommandSpec("sif list", arguments: "<file>", summary: "List", argumentCount: 1...1),
@@ -32,7 +34,10 @@ import Testing
         #expect(try parse("-q sif list f").arguments == ["f"])
     }
 
-    @Test(arguments: ["exec i", "exec --unknown i c", "exec --bind", "exec -x i c", "sif list", "sif list a b", "sif lost a", "exce i c", "exec --clean=maybe i c"])
+    @Test(arguments: [
+        "exec i", "exec --unknown i c", "exec --bind", "exec -x i c", "sif list", "sif list a b", "sif lost a", "exce i c",
+        "exec --clean=maybe i c",
+    ])
     func mistakesAreErrors(_ line: String) {
         #expect(throws: UsageError.self) { try parse(line) }
     }

@@ -42,7 +42,8 @@ struct BadRegistryTests {
     @Test func aRegistryThatDoesNotAnswerIsNamed() throws {
         let scratch = try Scratch()
         let result = try Run.singularity(
-            "build", scratch.file("out.sif"), "docker://127.0.0.1:1/image:latest", environment: ["SINGULARITY_CACHEDIR": scratch.file("cache")])
+            "build", scratch.file("out.sif"), "docker://127.0.0.1:1/image:latest",
+            environment: ["SINGULARITY_CACHEDIR": scratch.file("cache")])
         expectRefusal(result, "127.0.0.1:1", scratch)
     }
 
@@ -58,7 +59,9 @@ struct BadRegistryTests {
                 return FakeRegistry.Response(body: wrong)
             }
             expectRefusal(try build(registry, in: scratch), "digest", scratch)
-            #expect(!FileManager.default.fileExists(atPath: scratch.file("cache/cache/blob/blobs/sha256/\(FakeRegistry.digest(layer).dropFirst(7))")))
+            #expect(
+                !FileManager.default.fileExists(
+                    atPath: scratch.file("cache/cache/blob/blobs/sha256/\(FakeRegistry.digest(layer).dropFirst(7))")))
         }
     }
 
@@ -66,7 +69,9 @@ struct BadRegistryTests {
         try withRegistry { registry, scratch in
             let digest = try registry.add(layers: [try SmallImage.base().finished])
             registry.answer { request in
-                request.path.contains("/manifests/") ? FakeRegistry.Response(headers: ["Content-Type": "application/vnd.oci.image.manifest.v1+json"], body: Array("{}".utf8)) : nil
+                request.path.contains("/manifests/")
+                    ? FakeRegistry.Response(headers: ["Content-Type": "application/vnd.oci.image.manifest.v1+json"], body: Array("{}".utf8))
+                    : nil
             }
             expectRefusal(try build(registry, "image@\(digest)", in: scratch), "digest", scratch)
         }
@@ -130,7 +135,8 @@ struct BadRegistryTests {
             try registry.add(layers: [try SmallImage.base().finished])
             let count = Counter()
             registry.answer { request in
-                request.path.contains("/manifests/") && count.next() == 1 ? FakeRegistry.Response(status: 429, headers: ["Retry-After": "1"]) : nil
+                request.path.contains("/manifests/") && count.next() == 1
+                    ? FakeRegistry.Response(status: 429, headers: ["Retry-After": "1"]) : nil
             }
             let start = Date()
             #expect(try build(registry, in: scratch).status == 0)
@@ -188,25 +194,32 @@ struct BadRegistryTests {
     // MARK: Layers
 
     private func expectLayerRefusal(_ text: String, name: String = #function, _ fill: (inout Tar) -> Void) throws {
-        try withRegistry({ registry, scratch in
-            var tar = try SmallImage.base()
-            fill(&tar)
-            try registry.add(layers: [tar.finished])
-            let outside = scratch.file("../escaped-\(UInt32.random(in: 0 ... .max))")
-            expectRefusal(try build(registry, in: scratch), text, scratch)
-            #expect(!FileManager.default.fileExists(atPath: outside))
-        }, name: name)
+        try withRegistry(
+            { registry, scratch in
+                var tar = try SmallImage.base()
+                fill(&tar)
+                try registry.add(layers: [tar.finished])
+                let outside = scratch.file("../escaped-\(UInt32.random(in: 0 ... .max))")
+                expectRefusal(try build(registry, in: scratch), text, scratch)
+                #expect(!FileManager.default.fileExists(atPath: outside))
+            }, name: name)
     }
 
     @Test func namesThatLeaveTheTreeAreRefused() throws { try expectLayerRefusal("../../escape") { $0.add("../../escape", content: [1]) } }
 
-    @Test func namesThatLeaveTheTreeInTheMiddleAreRefused() throws { try expectLayerRefusal("etc/../../escape") { $0.add("etc/../../escape", content: [1]) } }
+    @Test func namesThatLeaveTheTreeInTheMiddleAreRefused() throws {
+        try expectLayerRefusal("etc/../../escape") { $0.add("etc/../../escape", content: [1]) }
+    }
 
     @Test func absoluteNamesAreRefused() throws { try expectLayerRefusal("/etc/escape") { $0.add("/etc/escape", content: [1]) } }
 
-    @Test func hardLinksOutOfTheTreeAreRefused() throws { try expectLayerRefusal("../../etc/passwd") { $0.add("link", .hardLink, link: "../../etc/passwd") } }
+    @Test func hardLinksOutOfTheTreeAreRefused() throws {
+        try expectLayerRefusal("../../etc/passwd") { $0.add("link", .hardLink, link: "../../etc/passwd") }
+    }
 
-    @Test func hardLinksToNothingAreRefused() throws { try expectLayerRefusal("no/such/file") { $0.add("link", .hardLink, link: "no/such/file") } }
+    @Test func hardLinksToNothingAreRefused() throws {
+        try expectLayerRefusal("no/such/file") { $0.add("link", .hardLink, link: "no/such/file") }
+    }
 
     @Test func aTarThatEndsTooEarlyIsRefused() throws {
         try withRegistry { registry, scratch in
@@ -286,6 +299,7 @@ extension FakeRegistry {
         guard let range = request.headers["range"], let start = Int(range.dropFirst("bytes=".count).prefix { $0.isNumber }) else {
             return Response(body: blob)
         }
-        return Response(status: 206, headers: ["Content-Range": "bytes \(start)-\(blob.count - 1)/\(blob.count)"], body: Array(blob[start...]))
+        return Response(
+            status: 206, headers: ["Content-Range": "bytes \(start)-\(blob.count - 1)/\(blob.count)"], body: Array(blob[start...]))
     }
 }

@@ -21,7 +21,10 @@ import Testing
     @Test func archivesAndLayoutsGiveTheSameTree() throws {
         let scratch = try Scratch()
         let source = "docker://\(Site.registry)/debian:latest"
-        let copies = ["oci:\(scratch.file("layout")):latest", "oci-archive:\(scratch.file("a.tar"))", "docker-archive:\(scratch.file("d.tar")):debian:latest"]
+        let copies = [
+            "oci:\(scratch.file("layout")):latest", "oci-archive:\(scratch.file("a.tar"))",
+            "docker-archive:\(scratch.file("d.tar")):debian:latest",
+        ]
         for copy in copies {
             let result = try Run.program("/usr/bin/skopeo", ["copy", "--quiet", "--src-tls-verify=false", source, copy], as: .ordinaryUser)
             #expect(result.status == 0, "\(result)")
@@ -41,7 +44,12 @@ import Testing
         let scratch = try Scratch()
         let result = try build(scratch, ["build", "--compression", name, "i.sif", "docker://\(Site.registry)/debian:latest"])
         #expect(result.status == 0, "\(result)")
-        let check = try Run.program("/bin/sh", ["-c", "unsquashfs -o 36864 -s i.sif | grep -i compression; unsquashfs -q -n -o 36864 -d x i.sif usr/bin && ls x/usr/bin | wc -l"], as: .ordinaryUser, in: scratch.path)
+        let check = try Run.program(
+            "/bin/sh",
+            [
+                "-c",
+                "unsquashfs -o 36864 -s i.sif | grep -i compression; unsquashfs -q -n -o 36864 -d x i.sif usr/bin && ls x/usr/bin | wc -l",
+            ], as: .ordinaryUser, in: scratch.path)
         #expect(check.output.lowercased().contains(name), "\(check)")
         #expect(check.status == 0)
         if Site.mayFUSE {
@@ -186,7 +194,8 @@ import Testing
         defer { registry.stop() }
         let scratch = try Scratch()
         let digest = try registry.add(layers: [try SmallImage.base().finished], tag: "amd")
-        let index = #"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"\#(digest)","size":1,"platform":{"architecture":"amd64","os":"linux"}}]}"#
+        let index =
+            #"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"\#(digest)","size":1,"platform":{"architecture":"amd64","os":"linux"}}]}"#
         registry.add(manifest: Array(index.utf8), type: "application/vnd.oci.image.index.v1+json", tag: "index")
         #expect(try build(scratch, ["build", "a.sif", "docker://\(registry.address)/image:index"]).status == 0)
         let refused = try build(scratch, ["build", "--arch", "arm64", "b.sif", "docker://\(registry.address)/image:index"])

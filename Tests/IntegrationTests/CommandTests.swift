@@ -12,24 +12,38 @@ import Testing
     }
 
     /// Provoked failures, and what their message must name.
-    @Test(arguments: [
-        (["exek"], 1, "did you mean \"exec\""), (["exec"], 1, "requires at least 2 arg(s)"), (["exec", "--bnid", "x", "i.sif", "true"], 1, "unknown flag: --bnid"),
-        (["exec", "--bind"], 1, "flag needs an argument"), (["exec", "/no/such.sif", "true"], 255, "/no/such.sif: no such file"),
-        (["exec", "/dev/null", "true"], 255, "neither a file nor a directory"), (["exec", "/", "true"], 255, "/ cannot be used"),
-        (["exec", "/etc/passwd", "true"], 255, "image format not recognized"), (["exec", "--env", "X", "/bin/sh", "true"], 1, "must be formatted as key=value"),
-        (["exec", "--env-file", "/no/such", "/bin/sh", "true"], 255, "/no/such"), (["exec", "--home", "a:b:c", "/bin/sh", "true"], 255, "--home a:b:c"),
-        (["exec", "--hostname", "bad_name", "/bin/sh", "true"], 255, "bad_name"), (["exec", "--dns", "x", "/bin/sh", "true"], 255, "not an IP address"),
-        (["exec", "--bind", "/a:/b:/c", "/bin/sh", "true"], 255, "/c is not a valid bind option"), (["exec", "--mount", "foo", "/bin/sh", "true"], 255, "invalid key"),
-        (["exec", "--net", "/bin/sh", "true"], 255, "--network none"), (["build", "x.sif"], 1, "accepts 2 arg(s), received 1"),
-        (["build", "/nowhere/x.sif", "/no/such"], 255, "/no/such does not exist"), (["build", "/tmp", "docker://a"], 255, "is a directory"),
-        (["build", "--compression", "brotli", "/nowhere/x", "docker://a"], 255, "choose zstd"), (["build", "--level", "99", "/nowhere/x", "docker://a"], 255, "levels"),
-        (["build", "--arch", "vax", "/nowhere/x", "docker://a"], 255, "vax"), (["build", "/nowhere/x", "docker://UPPER/case"], 255, "UPPER"),
-        (["build", "/nowhere/x", "shub://a"], 255, "shub"), (["build", "/nowhere/x", "oci:/no/such"], 255, "/no/such"),
-        (["build", "/nowhere/x", "oci-archive:/no/such"], 255, "/no/such"), (["build", "/nowhere/x", "docker-archive:/etc/passwd"], 255, "/etc/passwd"),
-        (["pull", "library"], 255, "not an image address"), (["sif", "list", "/etc/passwd"], 1, "SIF"), (["sif", "list", "/no/such"], 1, "/no/such"),
-        (["sif", "info", "x", "/etc/passwd"], 1, "not a number"), (["sif", "frob"], 1, "unknown command \"frob\""), (["completion", "tcsh"], 255, "bash"),
-        (["cache", "list", "--type", "x"], 255, "--type x"), (["cache", "clean"], 255, "--force"), (["cache", "clean", "--days", "x"], 255, "--days x"),
-    ] as [([String], Int, String)]) func failuresNameTheCulprit(_ arguments: [String], _ status: Int, _ text: String) throws {
+    @Test(
+        arguments: [
+            (["exek"], 1, "did you mean \"exec\""), (["exec"], 1, "requires at least 2 arg(s)"),
+            (["exec", "--bnid", "x", "i.sif", "true"], 1, "unknown flag: --bnid"),
+            (["exec", "--bind"], 1, "flag needs an argument"), (["exec", "/no/such.sif", "true"], 255, "/no/such.sif: no such file"),
+            (["exec", "/dev/null", "true"], 255, "neither a file nor a directory"), (["exec", "/", "true"], 255, "/ cannot be used"),
+            (["exec", "/etc/passwd", "true"], 255, "image format not recognized"),
+            (["exec", "--env", "X", "/bin/sh", "true"], 1, "must be formatted as key=value"),
+            (["exec", "--env-file", "/no/such", "/bin/sh", "true"], 255, "/no/such"),
+            (["exec", "--home", "a:b:c", "/bin/sh", "true"], 255, "--home a:b:c"),
+            (["exec", "--hostname", "bad_name", "/bin/sh", "true"], 255, "bad_name"),
+            (["exec", "--dns", "x", "/bin/sh", "true"], 255, "not an IP address"),
+            (["exec", "--bind", "/a:/b:/c", "/bin/sh", "true"], 255, "/c is not a valid bind option"),
+            (["exec", "--mount", "foo", "/bin/sh", "true"], 255, "invalid key"),
+            (["exec", "--net", "/bin/sh", "true"], 255, "--network none"), (["build", "x.sif"], 1, "accepts 2 arg(s), received 1"),
+            (["build", "/nowhere/x.sif", "/no/such"], 255, "/no/such does not exist"),
+            (["build", "/tmp", "docker://a"], 255, "is a directory"),
+            (["build", "--compression", "brotli", "/nowhere/x", "docker://a"], 255, "choose zstd"),
+            (["build", "--level", "99", "/nowhere/x", "docker://a"], 255, "levels"),
+            (["build", "--arch", "vax", "/nowhere/x", "docker://a"], 255, "vax"),
+            (["build", "/nowhere/x", "docker://UPPER/case"], 255, "UPPER"),
+            (["build", "/nowhere/x", "shub://a"], 255, "shub"), (["build", "/nowhere/x", "oci:/no/such"], 255, "/no/such"),
+            (["build", "/nowhere/x", "oci-archive:/no/such"], 255, "/no/such"),
+            (["build", "/nowhere/x", "docker-archive:/etc/passwd"], 255, "/etc/passwd"),
+            (["pull", "library"], 255, "not an image address"), (["sif", "list", "/etc/passwd"], 1, "SIF"),
+            (["sif", "list", "/no/such"], 1, "/no/such"),
+            (["sif", "info", "x", "/etc/passwd"], 1, "not a number"), (["sif", "frob"], 1, "unknown command \"frob\""),
+            (["completion", "tcsh"], 255, "bash"),
+            (["cache", "list", "--type", "x"], 255, "--type x"), (["cache", "clean"], 255, "--force"),
+            (["cache", "clean", "--days", "x"], 255, "--days x"),
+        ] as [([String], Int, String)]) func failuresNameTheCulprit(_ arguments: [String], _ status: Int, _ text: String) throws
+    {
         let result = try Run.program(Site.program, arguments)
         #expect(result.status == Int32(status), "\(result)")
         #expect(result.error.contains(text), "\(result.error)")
@@ -57,7 +71,8 @@ import Testing
         var bytes = [UInt8](try Data(contentsOf: URL(filePath: Site.debian.get())))
         for index in 20_000_000..<20_400_000 { bytes[index] ^= 0x5a }
         let image = try scratch.write("image.sif", bytes)
-        let result = try Run.singularity("exec", image, "sh", "-c", "find / -xdev -type f -print0 | xargs -0 cat > /dev/null; echo alive", as: .ordinaryUser)
+        let result = try Run.singularity(
+            "exec", image, "sh", "-c", "find / -xdev -type f -print0 | xargs -0 cat > /dev/null; echo alive", as: .ordinaryUser)
         #expect(result.output == "alive\n" && result.error.contains("Input/output error"), "\(result)")
     }
 
@@ -67,7 +82,10 @@ import Testing
         #expect(try Run.singularity("sif", "new", "x.sif", in: scratch.path).status == 0)
         #expect(try Run.singularity("sif", "new", "x.sif", in: scratch.path).error.contains("is there already"))
         #expect(try Run.singularity("sif", "add", "--datatype", "6", "--filename", "name", "x.sif", object, in: scratch.path).status == 0)
-        #expect(try Run.singularity("sif", "add", "x.sif", object, "--datatype", "4", "--parttype", "1", "--partfs", "1", "--partarch", "4", in: scratch.path).status == 0)
+        #expect(
+            try Run.singularity(
+                "sif", "add", "x.sif", object, "--datatype", "4", "--parttype", "1", "--partfs", "1", "--partarch", "4", in: scratch.path
+            ).status == 0)
         #expect(try Run.singularity("sif", "dump", "1", "x.sif", in: scratch.path).output == "payload")
         #expect(try Run.singularity("sif", "setprim", "2", "x.sif", in: scratch.path).status == 0)
         #expect(try Run.singularity("sif", "list", "x.sif", in: scratch.path).output.contains("FS (Squashfs/*System/arm64)"))
@@ -82,7 +100,9 @@ import Testing
         #expect(result.status == 0, "\(result)")
         let libraries = try Run.program("/usr/bin/ldd", [scratch.file("prefix/bin/singularity")]).output
         let names = libraries.split(separator: "\n").map { $0.trimmingCharacters(in: .whitespaces).prefix { $0 != " " && $0 != "." } }
-        #expect(names.allSatisfy { ["linux-vdso", "libc", "libm", "/lib64/ld-linux-x86-64", "libdl", "libpthread"].contains($0) }, "\(libraries)")
+        #expect(
+            names.allSatisfy { ["linux-vdso", "libc", "libm", "/lib64/ld-linux-x86-64", "libdl", "libpthread"].contains($0) },
+            "\(libraries)")
         let pages = try FileManager.default.contentsOfDirectory(atPath: scratch.file("prefix/share/man/man1"))
         #expect(pages.contains("singularity-exec.1") && pages.contains("singularity-sif-list.1"), "\(pages)")
         let check = try Run.program("/bin/bash", ["-n", scratch.file("prefix/share/bash-completion/completions/singularity")])

@@ -36,7 +36,9 @@ final class FakeRegistry: @unchecked Sendable {
         address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
         var length = socklen_t(MemoryLayout<sockaddr_in>.size)
         let bound = withUnsafeMutablePointer(to: &address) { pointer in
-            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, length) == 0 && getsockname(descriptor, $0, &length) == 0 }
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(descriptor, $0, length) == 0 && getsockname(descriptor, $0, &length) == 0
+            }
         }
         guard bound, listen(descriptor, 64) == 0 else { throw CocoaError(.fileReadUnknown) }
         listener = descriptor
@@ -118,10 +120,11 @@ final class FakeRegistry: @unchecked Sendable {
     private func serve(_ connection: CInt) {
         var pending: [UInt8] = []
         while let request = Self.readRequest(connection, &pending) {
-            let response = lock.withLock { () -> Response? in
-                log.append(request)
-                return hook?(request)
-            } ?? standard(request)
+            let response =
+                lock.withLock { () -> Response? in
+                    log.append(request)
+                    return hook?(request)
+                } ?? standard(request)
             var head = "HTTP/1.1 \(response.status) X\r\nContent-Length: \(response.body.count)\r\n"
             for (name, value) in response.headers { head += "\(name): \(value)\r\n" }
             var bytes = Array((head + "\r\n").utf8)
@@ -167,12 +170,15 @@ final class FakeRegistry: @unchecked Sendable {
         return lock.withLock {
             if parts[parts.count - 2] == "manifests" {
                 guard let found = manifests["\(repository)/\(name)"] else {
-                    return Response(status: 404, body: Array(#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#.utf8))
+                    return Response(
+                        status: 404, body: Array(#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#.utf8))
                 }
                 return Response(headers: ["Content-Type": found.type, "Docker-Content-Digest": Self.digest(found.body)], body: found.body)
             }
             guard let blob = blobs[name] else { return Response(status: 404) }
-            if let range = request.headers["range"], let start = Int(range.dropFirst("bytes=".count).prefix { $0.isNumber }), start < blob.count {
+            if let range = request.headers["range"], let start = Int(range.dropFirst("bytes=".count).prefix { $0.isNumber }),
+                start < blob.count
+            {
                 return Response(
                     status: 206, headers: ["Content-Range": "bytes \(start)-\(blob.count - 1)/\(blob.count)"], body: Array(blob[start...]))
             }

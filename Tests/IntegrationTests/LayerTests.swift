@@ -23,9 +23,11 @@ struct LayerTests {
         try OCILayout.write(layers, to: scratch.file("layout"))
         let build = try Run.singularity("build", scratch.file("image.sif"), "oci:\(scratch.file("layout")):latest")
         try #require(build.status == 0, "\(build)", sourceLocation: sourceLocation)
-        let ours = try Run.program("/usr/bin/unsquashfs", ["-q", "-n", "-o", "36864", "-d", scratch.file("ours"), scratch.file("image.sif")])
+        let ours = try Run.program(
+            "/usr/bin/unsquashfs", ["-q", "-n", "-o", "36864", "-d", scratch.file("ours"), scratch.file("image.sif")])
         try #require(ours.status == 0, "\(ours)", sourceLocation: sourceLocation)
-        let theirs = try Run.program("/usr/bin/umoci", ["raw", "unpack", "--image", "\(scratch.file("layout")):latest", scratch.file("theirs")])
+        let theirs = try Run.program(
+            "/usr/bin/umoci", ["raw", "unpack", "--image", "\(scratch.file("layout")):latest", scratch.file("theirs")])
         try #require(theirs.status == 0, "\(theirs)", sourceLocation: sourceLocation)
         // What every container has besides.
         for base in ["dev", "etc", "home", "proc", "root", "sys", "tmp", "var", "var/tmp"] {
@@ -37,7 +39,9 @@ struct LayerTests {
         let expected = try listing(of: scratch.file("theirs")).split(separator: "\n")
         let found = try listing(of: scratch.file("ours")).split(separator: "\n")
         // The base files' modes are ours to choose; everything that layers brought must agree.
-        let ignored = ["dev ", "etc ", "home ", "proc ", "root ", "sys ", "tmp ", "var ", "var/tmp ", "etc/hosts ", "etc/resolv.conf ", " d "]
+        let ignored = [
+            "dev ", "etc ", "home ", "proc ", "root ", "sys ", "tmp ", "var ", "var/tmp ", "etc/hosts ", "etc/resolv.conf ", " d ",
+        ]
         func relevant(_ lines: [Substring]) -> [Substring] { lines.filter { line in !ignored.contains { line.hasPrefix($0) } } }
         #expect(relevant(found) == relevant(expected), sourceLocation: sourceLocation)
     }
@@ -133,7 +137,12 @@ struct LayerTests {
                         let parts = path.split(separator: "/")
                         tar.add("\(parts[0])/.wh.\(parts[1])")
                     case 1: tar.add(path, .symlink, link: names.randomElement(using: &generator) ?? "a")
-                    default: tar.add(path, content: (0..<Int.random(in: 0...5000, using: &generator)).map { _ in UInt8.random(in: 0...255, using: &generator) })
+                    default:
+                        tar.add(
+                            path,
+                            content: (0..<Int.random(in: 0...5000, using: &generator)).map { _ in
+                                UInt8.random(in: 0...255, using: &generator)
+                            })
                     }
                 }
             }
@@ -157,7 +166,10 @@ struct Generator: RandomNumberGenerator {
 
 /// Writes OCI image layouts (OCI image specification).
 enum OCILayout {
-    static func write(_ layers: [[UInt8]], to folder: String, mediaType: String = "application/vnd.oci.image.layer.v1.tar", configuration: [String: Any] = [:]) throws {
+    static func write(
+        _ layers: [[UInt8]], to folder: String, mediaType: String = "application/vnd.oci.image.layer.v1.tar",
+        configuration: [String: Any] = [:]
+    ) throws {
         let files = FileManager.default
         try files.createDirectory(atPath: folder + "/blobs/sha256", withIntermediateDirectories: true)
         func put(_ bytes: [UInt8]) throws -> String {
@@ -165,7 +177,9 @@ enum OCILayout {
             try Data(bytes).write(to: URL(filePath: "\(folder)/blobs/sha256/\(digest.dropFirst(7))"))
             return digest
         }
-        func json(_ value: [String: Any]) throws -> [UInt8] { [UInt8](try JSONSerialization.data(withJSONObject: value, options: .sortedKeys)) }
+        func json(_ value: [String: Any]) throws -> [UInt8] {
+            [UInt8](try JSONSerialization.data(withJSONObject: value, options: .sortedKeys))
+        }
         let descriptors = try layers.map { ["mediaType": mediaType, "digest": try put($0), "size": $0.count] as [String: Any] }
         let config = try json([
             "architecture": "amd64", "os": "linux", "config": configuration,
@@ -173,7 +187,8 @@ enum OCILayout {
         ])
         let manifest = try json([
             "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": ["mediaType": "application/vnd.oci.image.config.v1+json", "digest": try put(config), "size": config.count], "layers": descriptors,
+            "config": ["mediaType": "application/vnd.oci.image.config.v1+json", "digest": try put(config), "size": config.count],
+            "layers": descriptors,
         ])
         let index = try json([
             "schemaVersion": 2,

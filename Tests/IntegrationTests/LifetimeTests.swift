@@ -30,7 +30,9 @@ struct LifetimeTests {
         expectNothingLeft()
     }
 
-    @Test(arguments: [[], ["--pid"]], [SIGTERM, SIGINT, SIGHUP, SIGUSR1]) func signalsReachTheProgram(_ options: [String], _ signal: Int32) throws {
+    @Test(arguments: [[], ["--pid"]], [SIGTERM, SIGINT, SIGHUP, SIGUSR1]) func signalsReachTheProgram(_ options: [String], _ signal: Int32)
+        throws
+    {
         let live = try start(options, "trap 'echo got; exit 9' TERM INT HUP USR1; echo ready; while :; do sleep 0.05; done")
         #expect(live.waitFor("ready"))
         kill(live.identifier, signal)
@@ -43,7 +45,10 @@ struct LifetimeTests {
         let scratch = try Scratch()
         let live = try Run.start(
             Site.program,
-            ["exec", "-B", scratch.path, Site.debian.get(), "sh", "-c", "(sleep 1; cat /usr/bin/perl | wc -c > \(scratch.path)/size) >/dev/null 2>&1 </dev/null & exit 3"],
+            [
+                "exec", "-B", scratch.path, Site.debian.get(), "sh", "-c",
+                "(sleep 1; cat /usr/bin/perl | wc -c > \(scratch.path)/size) >/dev/null 2>&1 </dev/null & exit 3",
+            ],
             as: .ordinaryUser)
         #expect(live.finish().status == 3)
         #expect(Wait.until(10) { ((try? String(contentsOfFile: scratch.file("size"), encoding: .utf8)) ?? "").count > 5 })
@@ -54,7 +59,8 @@ struct LifetimeTests {
         let scratch = try Scratch()
         try FileManager.default.copyItem(atPath: Site.debian.get(), toPath: scratch.file("copy.sif"))
         let live = try Run.start(
-            Site.program, ["exec", scratch.file("copy.sif"), "sh", "-c", "echo ready; read line; cat /usr/bin/perl | wc -c"], as: .ordinaryUser)
+            Site.program, ["exec", scratch.file("copy.sif"), "sh", "-c", "echo ready; read line; cat /usr/bin/perl | wc -c"],
+            as: .ordinaryUser)
         #expect(live.waitFor("ready"))
         try FileManager.default.removeItem(atPath: scratch.file("copy.sif"))
         live.input.fileHandleForWriting.write(Data("go\n".utf8))
@@ -86,7 +92,8 @@ struct LifetimeTests {
 
     @Test func closingAllDescriptorsDoesNoHarm() throws {
         let result = try Run.singularity(
-            "exec", Site.debian.get(), "python3", "-c", "import os; os.closerange(3, 4096); print(len(os.listdir('/usr/bin')) > 100)", as: .ordinaryUser)
+            "exec", Site.debian.get(), "python3", "-c", "import os; os.closerange(3, 4096); print(len(os.listdir('/usr/bin')) > 100)",
+            as: .ordinaryUser)
         #expect(result.output == "True\n", "\(result)")
     }
 

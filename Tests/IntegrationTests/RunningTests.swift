@@ -51,7 +51,9 @@ struct RunningTests {
     }
 
     @Test func theCallerIsHimself() throws {
-        let ids = try exec([], ["sh", "-c", "id -un; id -u; echo $HOME; grep -c NoNewPrivs:.1 /proc/self/status; grep CapEff /proc/self/status"]).output
+        let ids = try exec(
+            [], ["sh", "-c", "id -un; id -u; echo $HOME; grep -c NoNewPrivs:.1 /proc/self/status; grep CapEff /proc/self/status"]
+        ).output
         let expected = try Run.program("/usr/bin/id", ["-u"], as: .ordinaryUser).output
         let lines = ids.split(separator: "\n").map(String.init)
         #expect(lines[1] + "\n" == expected)
@@ -86,7 +88,9 @@ struct RunningTests {
         let scratch = try Scratch()
         try scratch.write("visible", [])
         #expect(try exec(["--contain"], ["ls", scratch.path]).status != 0)
-        #expect(try exec(["--contain"], ["sh", "-c", "ls /tmp /var/tmp ~ | grep -v :; ls /dev | wc -l; test ! -e /dev/sda"]).output.contains("15") || true)
+        #expect(
+            try exec(["--contain"], ["sh", "-c", "ls /tmp /var/tmp ~ | grep -v :; ls /dev | wc -l; test ! -e /dev/sda"]).output.contains(
+                "15") || true)
         #expect(try exec(["--containall"], ["sh", "-c", "echo $$; ls /proc | grep -c '^[0-9]'"]).output.split(separator: "\n").count == 2)
         let processes = try exec(["--containall"], ["sh", "-c", "ls -d /proc/[0-9]* | wc -l"]).output
         #expect(Int(processes.trimmingCharacters(in: .whitespacesAndNewlines)).map { $0 <= 4 } == true)
@@ -107,7 +111,8 @@ struct RunningTests {
         #expect(run.output == "from bash\n", "\(run)")
         let arguments = try Run.program(Site.program, ["run", image, "echo", "two words", "$HOME"], as: .ordinaryUser)
         #expect(arguments.output.hasPrefix("two words /"), "\(arguments)")
-        #expect(try Run.program(Site.program, ["shell", image], as: .ordinaryUser, input: "echo $SINGULARITY_COMMAND\n").output == "shell\n")
+        #expect(
+            try Run.program(Site.program, ["shell", image], as: .ordinaryUser, input: "echo $SINGULARITY_COMMAND\n").output == "shell\n")
         #expect(try Run.program(Site.program, ["test", image], as: .ordinaryUser).status == 0)
     }
 
@@ -131,7 +136,8 @@ struct RunningTests {
 
     @Test func aTreeOfFilesRunsTooAndCanBeWritten() throws {
         let scratch = try Scratch()
-        let unpack = try Run.program("/usr/bin/unsquashfs", ["-q", "-n", "-o", "36864", "-d", scratch.file("box"), Site.debian.get()], as: .ordinaryUser)
+        let unpack = try Run.program(
+            "/usr/bin/unsquashfs", ["-q", "-n", "-o", "36864", "-d", scratch.file("box"), Site.debian.get()], as: .ordinaryUser)
         #expect(FileManager.default.fileExists(atPath: scratch.file("box/bin/sh")), "\(unpack)")
         let read = try Run.singularity("exec", scratch.file("box"), "sh", "-c", "echo x > /usr/x", as: .ordinaryUser)
         #expect(read.error.contains("Read-only file system"), "\(read)")
@@ -156,7 +162,8 @@ struct RunningTests {
         let result = try Run.singularity("exec", Site.debian.get(), "sh", "-c", "id -u; grep CapEff /proc/self/status; touch /usr/x")
         #expect(result.output.hasPrefix("0\n"))
         #expect(result.error.contains("Read-only file system"))
-        #expect(Wait.until(5) { !((try? String(contentsOfFile: "/proc/mounts", encoding: .utf8)) ?? "").contains(Site.folder + "/debian.sif") })
+        #expect(
+            Wait.until(5) { !((try? String(contentsOfFile: "/proc/mounts", encoding: .utf8)) ?? "").contains(Site.folder + "/debian.sif") })
     }
 
     @Test func anAddressRunsThroughTheCache() throws {

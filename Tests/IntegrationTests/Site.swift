@@ -3,7 +3,8 @@ import Testing
 
 /// Where the tests run: what `scripts/test.sh` has prepared.
 enum Site {
-    static let repository = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent().path
+    static let repository = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+        .path
     static let program = repository + "/.build/release/singularity"
     static let fixtures = repository + "/Tests/Fixtures"
     /// A folder that everybody may enter, removed when all tests are done.
@@ -20,7 +21,8 @@ enum Site {
     /// A SIF of the Debian image, made once for all tests.
     static let debian: Result<String, any Error> = Result {
         let path = folder + "/debian.sif"
-        let result = try Run.singularity("build", path, "docker://\(registry)/debian:latest", environment: ["SINGULARITY_CACHEDIR": folder + "/cache-debian"])
+        let result = try Run.singularity(
+            "build", path, "docker://\(registry)/debian:latest", environment: ["SINGULARITY_CACHEDIR": folder + "/cache-debian"])
         try #require(result.status == 0, "\(result.error)")
         chmod(path, 0o755)
         return path

@@ -5,21 +5,25 @@ import Testing
 @Suite struct NameTests {
     @Test(arguments: [
         ("debian", "index.docker.io", "library/debian", "latest"), ("debian:12", "index.docker.io", "library/debian", "12"),
-        ("me/app:1", "index.docker.io", "me/app", "1"), ("localhost/app", "localhost", "app", "latest"), ("h:5000/a/b:c", "h:5000", "a/b", "c"),
+        ("me/app:1", "index.docker.io", "me/app", "1"), ("localhost/app", "localhost", "app", "latest"),
+        ("h:5000/a/b:c", "h:5000", "a/b", "c"),
         ("//quay.io/x/y", "quay.io", "x/y", "latest"), ("docker.io/library/debian", "index.docker.io", "library/debian", "latest"),
     ]) func namesAreReadAsDockerDoes(_ text: String, _ registry: String, _ repository: String, _ tag: String) throws {
         let reference = try ImageReference(text)
         #expect(reference.registry == registry && reference.repository == repository && reference.tag == tag, "\(reference)")
     }
 
-    @Test(arguments: ["", "UPPER/case", "a b", "name:", "name@sha256:12", "h:5000/../x", "name:-tag", "http://x/y"]) func badNamesAreRefused(_ text: String) {
+    @Test(arguments: ["", "UPPER/case", "a b", "name:", "name@sha256:12", "h:5000/../x", "name:-tag", "http://x/y"])
+    func badNamesAreRefused(_ text: String) {
         #expect(throws: RegistryError.self) { try ImageReference(text) }
     }
 
     @Test func digestsAreCheckedForTheirForm() {
         let hex = String(repeating: "a", count: 64)
         #expect(Digest("sha256:\(hex)") != nil)
-        for bad in ["sha256:\(hex)0", "sha256:\(hex.uppercased())", "sha256:../../../etc/passwd", "md5:\(hex)", "\(hex)"] { #expect(Digest(bad) == nil, "\(bad)") }
+        for bad in ["sha256:\(hex)0", "sha256:\(hex.uppercased())", "sha256:../../../etc/passwd", "md5:\(hex)", "\(hex)"] {
+            #expect(Digest(bad) == nil, "\(bad)")
+        }
         #expect("\(Digest(of: Array("abc".utf8)))" == "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
     }
 

@@ -6,7 +6,8 @@ import Testing
 @Suite struct PlanTests {
     private let facts = HostFacts(
         uid: 1000, gid: 1000, groups: [1000, 27], account: .init(name: "me", comment: "Me", home: "/home/me", shell: "/bin/bash"),
-        workingDirectory: "/data/project", environment: [("LANG", "de"), ("SINGULARITYENV_X", "1"), ("BASH_FUNC_x%%", "() { :; }")], umask: 0o027, mayMount: false)
+        workingDirectory: "/data/project", environment: [("LANG", "de"), ("SINGULARITYENV_X", "1"), ("BASH_FUNC_x%%", "() { :; }")],
+        umask: 0o027, mayMount: false)
 
     /// A sandbox directory as an image.
     private func image(_ make: (String) throws -> Void = { _ in }) throws -> (ImageFile, String) {
@@ -44,13 +45,20 @@ import Testing
 
     @Test func parentsAreMountedBeforeChildren() throws {
         let (plan, _) = try plan {
-            $0.binds = [BindSpec(source: "/a", destination: "/x/y/z"), BindSpec(source: "/b", destination: "/x"), BindSpec(source: "/c", destination: "/w/v")]
+            $0.binds = [
+                BindSpec(source: "/a", destination: "/x/y/z"), BindSpec(source: "/b", destination: "/x"),
+                BindSpec(source: "/c", destination: "/w/v"),
+            ]
         }
         #expect(plan.mounts.filter { $0.reason == "--bind" }.map(\.destination) == ["/x", "/w/v", "/x/y/z"])
     }
 
     @Test func optionsThatExcludeEachOtherAreRefused() {
-        #expect(throws: RuntimeError.self) { try plan { $0.writable = true; $0.writableTmpfs = true } }
+        #expect(throws: RuntimeError.self) {
+            try plan {
+                $0.writable = true; $0.writableTmpfs = true
+            }
+        }
         #expect(throws: RuntimeError.self) { try plan { $0.scratch = ["relative"] } }
         #expect(throws: RuntimeError.self) { try plan { $0.workDirectory = "/no/such/directory" } }
         #expect(throws: RuntimeError.self) { try plan { $0.binds = [BindSpec(source: "/a", destination: "/")] } }
@@ -89,11 +97,14 @@ import Testing
 
     @Test func theCallerIsAddedToThePasswordFile() {
         let image = Array("root:x:0:0:root:/root:/bin/sh\n".utf8)
-        #expect(AccountFiles.passwd(image, facts, home: "/home/me") == "root:x:0:0:root:/root:/bin/sh\nme:x:1000:1000:Me:/home/me:/bin/bash\n")
+        #expect(
+            AccountFiles.passwd(image, facts, home: "/home/me") == "root:x:0:0:root:/root:/bin/sh\nme:x:1000:1000:Me:/home/me:/bin/bash\n")
         // A line for the same id keeps its group and shell.
         let other = Array("app:x:1000:5:App:/app:/bin/app\n".utf8)
         #expect(AccountFiles.passwd(other, facts, home: "/h") == "me:x:1000:5:Me:/h:/bin/app\n")
-        #expect(AccountFiles.group(Array("root:x:0:\n".utf8), facts, names: [1000: "me", 27: "sudo"]) == "root:x:0:\nme:x:1000:me\nsudo:x:27:me\n")
+        #expect(
+            AccountFiles.group(Array("root:x:0:\n".utf8), facts, names: [1000: "me", 27: "sudo"])
+                == "root:x:0:\nme:x:1000:me\nsudo:x:27:me\n")
     }
 
     @Test func aHostsEntryCannotAddLines() {
@@ -106,7 +117,9 @@ import Testing
 
     @Test func precedenceIsInjectedThenImageThenHost() throws {
         let (plan, _) = try plan { $0.environment = [("E", "$FOO-$NOWHERE")] }
-        let scripts = EnvironmentScripts(files: [("10-docker2singularity.sh", "export FOO=\"${FOO:-image}\"\nexport LANG=xx\nexport PATH=/opt/bin")], plan: plan.environment, workingDirectory: "/w")
+        let scripts = EnvironmentScripts(
+            files: [("10-docker2singularity.sh", "export FOO=\"${FOO:-image}\"\nexport LANG=xx\nexport PATH=/opt/bin")],
+            plan: plan.environment, workingDirectory: "/w")
         let variables = try scripts.evaluate()
         #expect(variables["FOO"] == "image")
         #expect(variables["LANG"] == "xx")
@@ -121,7 +134,10 @@ import Testing
 @Suite struct BindSpecTests {
     @Test func listsOptionsAndEscapesAreRead() throws {
         #expect(try BindSpec.parse("/a") == [BindSpec(source: "/a", destination: "/a")])
-        #expect(try BindSpec.parse("/a:/b:ro,/c") == [BindSpec(source: "/a", destination: "/b", isReadOnly: true), BindSpec(source: "/c", destination: "/c")])
+        #expect(
+            try BindSpec.parse("/a:/b:ro,/c") == [
+                BindSpec(source: "/a", destination: "/b", isReadOnly: true), BindSpec(source: "/c", destination: "/c"),
+            ])
         #expect(try BindSpec.parse("/a:/b,ro") == [BindSpec(source: "/a", destination: "/b", isReadOnly: true)])
         #expect(try BindSpec.parse("/a\\:x\\,y:/b") == [BindSpec(source: "/a:x,y", destination: "/b")])
         #expect(throws: RuntimeError.self) { try BindSpec.parse("/a:/b:/c") }

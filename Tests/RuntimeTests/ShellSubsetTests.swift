@@ -28,7 +28,8 @@ import Testing
         "export A=1", "export A=\"x y\" B='$HOME'", "A=$HOME/x; export A", "export A=\"${A:-default}\"", "export A=\"${HOME:-default}\"",
         "export A=\"${EMPTY:-e}${EMPTY-f}\"", "export A=a\\ b", "export A=\"quote \\\" dollar \\$ back \\\\ other \\n\"", "unset HOME",
         "# comment\nexport A=1 # trailing\n\nexport B=2", "export A='it'\"'\"'s'", "export PATH=\"/opt:$PATH\"", "export A=\"line\nbreak\"",
-        "export A=${HOME}x$HOME", "export A=\"${UNSET}\"", "export A=~x", "export A=1;export B=$A$A", "export A=\"a'b\"", ":", "export A=\"${A:+set}\" B=\"${HOME:+set}\"",
+        "export A=${HOME}x$HOME", "export A=\"${UNSET}\"", "export A=~x", "export A=1;export B=$A$A", "export A=\"a'b\"", ":",
+        "export A=\"${A:+set}\" B=\"${HOME:+set}\"",
     ]) func agreesWithTheShell(_ script: String) throws {
         let variables = ["HOME": "/home/me", "EMPTY": "", "PATH": "/usr/bin:/bin"]
         var subset = ShellSubset(variables)
@@ -40,8 +41,10 @@ import Testing
     }
 
     @Test(arguments: [
-        "export A=$(id)", "export A=`id`", "if true; then export A=1; fi", "A=1 command", "export A=$((1+1))", "for x in 1; do :; done", "echo hi", ". /file",
-        "export A=${A%%x}", "case x in x) ;; esac", "export A=\"unfinished", "f() { :; }", "export A=1 && export B=2", "export A=1 | cat", "export A=<x", "eval x=1",
+        "export A=$(id)", "export A=`id`", "if true; then export A=1; fi", "A=1 command", "export A=$((1+1))", "for x in 1; do :; done",
+        "echo hi", ". /file",
+        "export A=${A%%x}", "case x in x) ;; esac", "export A=\"unfinished", "f() { :; }", "export A=1 && export B=2", "export A=1 | cat",
+        "export A=<x", "eval x=1",
     ]) func whatIsNotSimpleIsSaidToBeSo(_ script: String) {
         var subset = ShellSubset(["HOME": "/h"])
         #expect(throws: ShellSubset.NotSimple.self) { try subset.source(script) }

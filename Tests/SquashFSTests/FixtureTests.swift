@@ -21,7 +21,8 @@ import Testing
         let image = try SquashFSImage(MemorySource(try Fixture.bytes("features-zstd.sqfs")))
         func values(_ path: String) throws -> [String: String] {
             let inode = try #require(try image.lookUp(path))
-            return Dictionary(uniqueKeysWithValues: try image.xattrs(of: inode).map { ($0.name, String(decoding: $0.value, as: UTF8.self)) })
+            return Dictionary(
+                uniqueKeysWithValues: try image.xattrs(of: inode).map { ($0.name, String(decoding: $0.value, as: UTF8.self)) })
         }
         #expect(try values("hardlink") == ["user.comment": "hello"])
         #expect(try values("dir")["trusted.overlay.opaque"] == "y")

@@ -23,11 +23,13 @@ import Testing
                 let name = "n\(number)-" + String(repeating: "x", count: Int.random(in: 0...20, using: &generator))
                 var attributes = Attributes(
                     mode: UInt16.random(in: 0...0o7777, using: &generator), uid: UInt32.random(in: 0...3, using: &generator) * 100_000,
-                    gid: UInt32.random(in: 0...70_000, using: &generator), modificationTime: Int64.random(in: 0...1_900_000_000, using: &generator))
+                    gid: UInt32.random(in: 0...70_000, using: &generator),
+                    modificationTime: Int64.random(in: 0...1_900_000_000, using: &generator))
                 if Int.random(in: 0..<4, using: &generator) == 0 {
                     attributes.xattrs = [
                         Xattr(name: "user.a", value: [1, 2, UInt8.random(in: 0...2, using: &generator)]),
-                        Xattr(name: "trusted.big", value: [UInt8](repeating: 9, count: 300)), Xattr(name: "security.capability", value: [0, 1]),
+                        Xattr(name: "trusted.big", value: [UInt8](repeating: 9, count: 300)),
+                        Xattr(name: "security.capability", value: [0, 1]),
                     ]
                 }
                 let place = "\(path)/\(name)"
@@ -66,7 +68,9 @@ import Testing
         return (root, expected)
     }
 
-    @Test(arguments: [Compressor.zstd, .gzip, .xz, .lz4], [4096, 131_072]) func whatIsWrittenIsReadBack(_ compressor: Compressor, _ blockSize: Int) throws {
+    @Test(arguments: [Compressor.zstd, .gzip, .xz, .lz4], [4096, 131_072]) func whatIsWrittenIsReadBack(
+        _ compressor: Compressor, _ blockSize: Int
+    ) throws {
         for seed in 1...4 as ClosedRange<UInt64> {
             var options = WriterOptions(compressor: compressor, threads: 3)
             options.blockSize = blockSize
@@ -160,11 +164,13 @@ import Testing
         let options = WriterOptions(compressor: .zstd, threads: 2)
         let first = try Trees.write(options) { writer in
             let root = Node.directory()
-            root.directory?["file"] = Node(.file(.stored(try writer.data.store(MemoryStream(bytes), size: UInt64(bytes.count)))), Attributes(mode: 0o600))
+            root.directory?["file"] = Node(
+                .file(.stored(try writer.data.store(MemoryStream(bytes), size: UInt64(bytes.count)))), Attributes(mode: 0o600))
             return root
         }
         let second = try Trees.write(options) { _ in try SquashFSTree.read(first) }
-        guard case .file(let old) = try #require(try first.lookUp("file")).content, case .file(let new) = try #require(try second.lookUp("file")).content
+        guard case .file(let old) = try #require(try first.lookUp("file")).content,
+            case .file(let new) = try #require(try second.lookUp("file")).content
         else { return }
         #expect(old.blocks == new.blocks)
         #expect(try Trees.hash(second, new) == Trees.hash(bytes))
