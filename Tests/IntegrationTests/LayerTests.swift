@@ -34,7 +34,7 @@ struct LayerTests {
             try? FileManager.default.createDirectory(atPath: scratch.file("theirs/\(base)"), withIntermediateDirectories: true)
         }
         for file in ["etc/hosts", "etc/resolv.conf"] where !FileManager.default.fileExists(atPath: scratch.file("theirs/\(file)")) {
-            FileManager.default.createFile(atPath: scratch.file("theirs/\(file)"), contents: Data())
+            _ = FileManager.default.createFile(atPath: scratch.file("theirs/\(file)"), contents: Data())
         }
         let expected = try listing(of: scratch.file("theirs")).split(separator: "\n")
         let found = try listing(of: scratch.file("ours")).split(separator: "\n")
