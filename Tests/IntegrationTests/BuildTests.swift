@@ -189,6 +189,62 @@ import Testing
         #expect(try FileManager.default.contentsOfDirectory(atPath: leases) == [])
     }
 
+    /// Processes that share a cache and are killed at random: the others succeed, and what is left is whole.
+    @Test func killedPullsHarmNoOthers() throws {
+        let registry = try FakeRegistry()
+        defer { registry.stop() }
+        let scratch = try Scratch()
+        var tar = try SmallImage.base()
+        var generator = Generator(state: 6)
+        tar.add("big", content: (0..<6_000_000).map { _ in UInt8.random(in: 0...255, using: &generator) })
+        try registry.add(layers: [tar.finished, try SmallImage.base().finished])
+        var runs: [(number: Int, live: Run.Live, isKilled: Bool)] = []
+        for number in 0..<16 {
+            let live = try Run.start(
+                Site.program, ["build", "\(number).sif", "docker://\(registry.address)/image:latest"], as: .ordinaryUser,
+                environment: ["SINGULARITY_CACHEDIR": scratch.file("cache")], in: scratch.path)
+            let isKilled = number % 3 == 0
+            if isKilled {
+                usleep(UInt32.random(in: 1000...150_000, using: &generator))
+                kill(live.identifier, SIGKILL)
+            }
+            runs.append((number, live, isKilled))
+        }
+        var images: Set<Data> = []
+        for run in runs {
+            let result = run.live.finish()
+            if !run.isKilled { #expect(result.status == 0, "\(run.number): \(result)") }
+            let file = URL(filePath: scratch.file("\(run.number).sif"))
+            if let bytes = try? Data(contentsOf: file) { images.insert(bytes) }
+        }
+        // An image is there whole or not at all.
+        #expect(images.count == 1)
+        #expect(scratch.names.allSatisfy { $0 == "cache" || $0.hasSuffix(".sif") }, "\(scratch.names)")
+    }
+
+    @Test(.enabled(if: Site.isRoot, "needs root to mount a small file system")) func aFullDiskIsNamedAndLeavesNothing() throws {
+        let registry = try FakeRegistry()
+        defer { registry.stop() }
+        let scratch = try Scratch()
+        var tar = try SmallImage.base()
+        var generator = Generator(state: 8)
+        tar.add("big", content: (0..<6_000_000).map { _ in UInt8.random(in: 0...255, using: &generator) })
+        try registry.add(layers: [tar.finished])
+        try FileManager.default.createDirectory(atPath: scratch.file("small"), withIntermediateDirectories: true)
+        _ = try Run.program("/bin/mount", ["-t", "tmpfs", "-o", "size=4m,mode=1777", "none", scratch.file("small")])
+        defer { _ = try? Run.program("/bin/umount", [scratch.file("small")]) }
+        for (cache, target) in [("small/cache", "x.sif"), ("cache", "small/x.sif")] {
+            let result = try Run.singularity(
+                "build", scratch.file(target), "docker://\(registry.address)/image:latest", as: .ordinaryUser,
+                environment: ["SINGULARITY_CACHEDIR": scratch.file(cache)])
+            #expect(result.status == 255 && result.error.contains("No space left on device"), "\(result)")
+            #expect(!FileManager.default.fileExists(atPath: scratch.file(target)))
+            let leases = (try? FileManager.default.contentsOfDirectory(atPath: scratch.file("small/cache/cache/blob/leases"))) ?? []
+            #expect(!leases.contains { $0.hasSuffix(".lease") })
+        }
+        #expect(try FileManager.default.contentsOfDirectory(atPath: scratch.file("small")).filter { $0.contains("sif") } == [])
+    }
+
     @Test func anotherArchitectureIsChosenOrRefused() throws {
         let registry = try FakeRegistry()
         defer { registry.stop() }

@@ -49,6 +49,45 @@ import Testing
         #expect(result.error.contains(text), "\(result.error)")
     }
 
+    /// More of them, with an image that is right.
+    @Test(
+        .enabled(if: Site.mayFUSE, "needs /dev/fuse"),
+        arguments: [
+            (["exec", "--scratch", "relative", "IMAGE", "true"], 255, "absolute path"),
+            (["exec", "--workdir", "/no/such", "IMAGE", "true"], 255, "/no/such"),
+            (["exec", "--writable", "IMAGE", "true"], 255, "immutable image"),
+            (["exec", "--writable", "--writable-tmpfs", "IMAGE", "true"], 255, "in conjunction with --writable"),
+            (["exec", "--bind", "/no/such", "IMAGE", "true"], 255, "/no/such"),
+            (["exec", "--bind", "/tmp:/", "IMAGE", "true"], 255, "hide the whole image"),
+            (["exec", "--bind", "/tmp:/etc/shadow", "IMAGE", "true"], 255, "/etc/shadow is a file"),
+            (["exec", "--bind", "/etc/passwd:/usr", "IMAGE", "true"], 255, "/usr is a directory"),
+            (["exec", "--bind", "/tmp:/etc/shadow/x", "IMAGE", "true"], 255, "/etc/shadow/x"),
+            (["exec", "--pwd", "/no/such", "IMAGE", "true"], 255, "/no/such"),
+            (["exec", "--home", "/a:relative", "IMAGE", "true"], 255, "absolute path"),
+            (["exec", "--mount", "type=tmpfs,dst=/x", "IMAGE", "true"], 255, "tmpfs"),
+            (["exec", "--mount", "src=/a", "IMAGE", "true"], 255, "absolute destination"),
+            (["exec", "--network", "bridge", "IMAGE", "true"], 255, "bridge"),
+            (["exec", "IMAGE", "no-such-command"], 255, "no-such-command"), (["exec", "IMAGE", "/etc"], 255, "/etc"),
+            (["exec", "IMAGE", "/no/such"], 255, "/no/such"), (["exec", "--env-file", "/no/such", "IMAGE", "true"], 255, "/no/such"),
+            (["build", "--block-size", "1000", "/nowhere/x", "docker://a"], 255, "power of two"),
+            (["build", "--processors", "0", "/nowhere/x", "docker://a"], 255, "--processors 0"),
+            (["build", "--platform", "x", "/nowhere/x", "docker://a"], 255, "--platform x"),
+            (["build", "/nowhere/x", "docker-archive:/no/such"], 255, "/no/such"),
+            (["build", "/nowhere/x", "oci-archive:/etc/passwd"], 255, "/etc/passwd"),
+            (["sif", "dump", "9", "IMAGE"], 1, "object not found"),
+            (["sif", "add", "IMAGE", "/etc/passwd"], 1, "--datatype"),
+            (["sif", "add", "--datatype", "4", "IMAGE", "/etc/passwd"], 1, "--parttype"),
+            (["sif", "setprim", "1", "IMAGE"], 1, "not a partition"), (["sif", "del", "99", "IMAGE"], 1, "object not found"),
+            (["help", "frob"], 1, "frob"),
+            (["completion"], 1, "accepts 1 arg(s)"), (["--frob"], 1, "unknown flag: --frob"),
+        ] as [([String], Int, String)]) func failuresWithAnImageNameTheCulprit(_ arguments: [String], _ status: Int, _ text: String) throws
+    {
+        let image = try Site.debian.get()
+        let result = try Run.program(Site.program, arguments.map { $0 == "IMAGE" ? image : $0 })
+        #expect(result.status == Int32(status), "\(result)")
+        #expect(result.error.contains(text), "\(result.error)")
+    }
+
     @Test func damagedImagesAreNamedAndDoNotRun() throws {
         let scratch = try Scratch()
         let whole = [UInt8](try Data(contentsOf: URL(filePath: Site.debian.get())))
