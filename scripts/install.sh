@@ -10,6 +10,7 @@ install -d "$prefix/bin" "$prefix/share/man/man1" "$prefix/share/bash-completion
 strip -o "$prefix/bin/singularity.new" "$binary"
 chmod 755 "$prefix/bin/singularity.new"
 mv "$prefix/bin/singularity.new" "$prefix/bin/singularity"
+install -D -m 644 packaging/apparmor/singularity "$prefix/share/singularity/apparmor-profile"
 # The name that the first line of every SIF file asks for.
 ln -sf singularity "$prefix/bin/run-singularity"
 "$binary" man "$prefix/share/man/man1"

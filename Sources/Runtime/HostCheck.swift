@@ -89,7 +89,7 @@ public struct HostCheck: Sendable {
         }
         if number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == 1 {
             remedies.append(
-                "administrator: AppArmor allows user namespaces to programs with a profile only (kernel.apparmor_restrict_unprivileged_userns=1): install a profile for this program that has the line `userns,`, or set the value to 0"
+                "administrator: AppArmor allows user namespaces to programs with a profile only (kernel.apparmor_restrict_unprivileged_userns=1): install share/singularity/apparmor-profile of this installation as /etc/apparmor.d/singularity and run `apparmor_parser -r` on it, or set the value to 0"
             )
         }
         if let text = try? Files.readText("/proc/self/status"), text.contains("Seccomp:\t2") {

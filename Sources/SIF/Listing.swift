@@ -1,3 +1,5 @@
+import Linux
+
 /// SIF headers and descriptors as text, in the layout of the peers' `sif` commands.
 public enum Listing {
     // MARK: Table
@@ -131,19 +133,8 @@ public enum Listing {
 
     /// `2026-11-23 19:26:25 +0000 UTC`.
     package static func time(_ seconds: Int64) -> String {
-        let days = seconds >= 0 ? seconds / 86400 : (seconds - 86399) / 86400
-        let second = seconds - days * 86400
-        // The day in the Gregorian calendar, counted from 1 March of year 0 so that a leap day is the last of its year.
-        let shifted = days + 719_468
-        let era = (shifted >= 0 ? shifted : shifted - 146_096) / 146_097
-        let dayOfEra = shifted - era * 146_097
-        let yearOfEra = (dayOfEra - dayOfEra / 1460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365
-        let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
-        let shiftedMonth = (5 * dayOfYear + 2) / 153
-        let month = shiftedMonth < 10 ? shiftedMonth + 3 : shiftedMonth - 9
-        let year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
-        func two(_ number: Int64) -> String { number < 10 ? "0\(number)" : "\(number)" }
-        return
-            "\(year)-\(two(month))-\(two(dayOfYear - (153 * shiftedMonth + 2) / 5 + 1)) \(two(second / 3600)):\(two(second / 60 % 60)):\(two(second % 60)) +0000 UTC"
+        let time = CivilTime(seconds)
+        func two(_ number: Int) -> String { number < 10 ? "0\(number)" : "\(number)" }
+        return "\(time.year)-\(two(time.month))-\(two(time.day)) \(two(time.hour)):\(two(time.minute)):\(two(time.second)) +0000 UTC"
     }
 }

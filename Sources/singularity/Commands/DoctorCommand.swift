@@ -1,3 +1,4 @@
+import Build
 import CommandSyntax
 import Linux
 import Runtime
@@ -34,26 +35,11 @@ private enum DoctorReport {
 
     static func json(_ findings: [HostCheck.Finding]) -> String {
         let objects = findings.map { finding in
-            let remedies = finding.remedies.map(quoted).joined(separator: ", ")
-            return
-                "  {\"subject\": \(quoted(finding.subject)), \"verdict\": \(quoted(finding.verdict.rawValue)), \"detail\": \(quoted(finding.detail)), \"remedies\": [\(remedies)]}"
+            JSONValue.object([
+                ("subject", .string(finding.subject)), ("verdict", .string(finding.verdict.rawValue)),
+                ("detail", .string(finding.detail)), ("remedies", .array(finding.remedies.map(JSONValue.string))),
+            ])
         }
-        return "[\n" + objects.joined(separator: ",\n") + "\n]\n"
-    }
-
-    /// RFC 8259, section 7.
-    private static func quoted(_ text: String) -> String {
-        var out = "\""
-        for scalar in text.unicodeScalars {
-            switch scalar {
-            case "\"": out += "\\\""
-            case "\\": out += "\\\\"
-            case let control where control.value < 0x20:
-                let digits = String(control.value, radix: 16)
-                out += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-            default: out.unicodeScalars.append(scalar)
-            }
-        }
-        return out + "\""
+        return JSONValue.array(objects).indented + "\n"
     }
 }
