@@ -10,12 +10,7 @@ public struct MountFlags: OptionSet, Sendable {
     public static let noSuid = MountFlags(rawValue: clinux_ms_nosuid)
     public static let noDev = MountFlags(rawValue: clinux_ms_nodev)
     public static let noExec = MountFlags(rawValue: clinux_ms_noexec)
-    public static let noAccessTime = MountFlags(rawValue: clinux_ms_noatime)
-    public static let relativeAccessTime = MountFlags(rawValue: clinux_ms_relatime)
-    static let remount = MountFlags(rawValue: clinux_ms_remount)
-    static let bind = MountFlags(rawValue: clinux_ms_bind)
     static let recursive = MountFlags(rawValue: clinux_ms_rec)
-    static let privatePropagation = MountFlags(rawValue: clinux_ms_private)
     static let slavePropagation = MountFlags(rawValue: clinux_ms_slave)
 }
 
@@ -28,28 +23,6 @@ public enum Mounting {
         guard CLinux.mount(source, target, type, UInt(flags.rawValue), options) == 0 else {
             throw .last("mount \(type) on \(target)")
         }
-    }
-
-    /// Makes a file or tree visible at another place.
-    public static func bind(_ source: String, on target: String, recursive: Bool) throws(SystemError) {
-        let flags: MountFlags = recursive ? [.bind, .recursive] : .bind
-        guard CLinux.mount(source, target, nil, UInt(flags.rawValue), nil) == 0 else {
-            throw .last("bind \(source) on \(target)")
-        }
-    }
-
-    /// Adds restrictions to a bind mount. Those that it has stay: in a user namespace they are locked.
-    public static func restrict(_ target: String, adding: MountFlags) throws(SystemError) {
-        var status = statfs()
-        guard statfs(target, &status) == 0 else { throw .last("statfs \(target)") }
-        // ST_* of statfs(2) and MS_* agree for the low bits; relatime has another number.
-        let stored = UInt64(bitPattern: Int64(status.f_flags))
-        var flags = adding
-        for flag in [MountFlags.readOnly, .noSuid, .noDev, .noExec] where stored & flag.rawValue != 0 { flags.insert(flag) }
-        if stored & 0x400 != 0 { flags.insert(.noAccessTime) }
-        if stored & 0x1000 != 0 { flags.insert(.relativeAccessTime) }
-        flags.formUnion([.remount, .bind])
-        guard CLinux.mount(nil, target, nil, UInt(flags.rawValue), nil) == 0 else { throw .last("remount \(target)") }
     }
 
     /// Nothing that is mounted here from now on shows elsewhere.

@@ -39,7 +39,7 @@ public enum Process {
         guard clinux_drop_capabilities() == 0 else { throw .last("drop capabilities") }
     }
 
-    /// Closes all descriptors but those given and, where `keepsStandard`, 0 to 2.
+    /// Closes all descriptors but 0 to 2 and those given.
     public static func closeDescriptors(except kept: Set<CInt>) {
         var next: CInt = 3
         for descriptor in kept.sorted() where descriptor >= 3 {

@@ -174,7 +174,7 @@ public struct HostCheck: Sendable {
     }
 
     private func temporaryDirectory() -> Finding {
-        let places = ["/tmp", "/var/tmp", "/mnt", "/srv", "/opt", "/var"].filter(Files.isDirectory)
+        let places = Session.places.filter(Files.isDirectory)
         return Finding(
             subject: "session directory", verdict: places.isEmpty ? .refused : .works,
             detail: places.first.map { "in memory, over \($0), seen by the container alone" }

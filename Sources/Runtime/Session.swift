@@ -15,7 +15,7 @@ struct Session {
     private let isUserNamespace: Bool
 
     /// Where it may be: any directory will do, as what it covers is of no use any more.
-    private static let places = ["/tmp", "/var/tmp", "/mnt", "/srv", "/opt", "/var"]
+    static let places = ["/tmp", "/var/tmp", "/mnt", "/srv", "/opt", "/var"]
 
     init(isUserNamespace: Bool) throws(SystemError) {
         self.isUserNamespace = isUserNamespace
