@@ -75,18 +75,21 @@ let package = Package(
         module(
             "Build",
             [
-                "Archive", "BlockIO", "Compression", "ImageTree", "Linux", "Registry", "SIF", "SquashFS", crypto,
+                "Archive", "BlockIO", "Compression", "Definition", "ImageTree", "Linux", "Messages", "Registry", "Runtime", "SIF", "SquashFS",
+                crypto,
             ]),
+        module("Definition", []),
         module("CommandSyntax", ["Linux"]),
         module("Messages", ["Linux"]),
         .executableTarget(
             name: "singularity",
-            dependencies: ["Build", "CommandSyntax", "Compression", "Linux", "Messages", "Registry", "Runtime", "SIF", "SquashFS"],
+            dependencies: ["Build", "CommandSyntax", "Compression", "Definition", "Linux", "Messages", "Registry", "Runtime", "SIF", "SquashFS"],
             swiftSettings: settings, linkerSettings: staticLibraries + staticRuntime),
         tests("SIFTests", ["BlockIO", "Linux", "SIF"]),
         tests("SquashFSTests", ["BlockIO", "Compression", "ImageTree", "Linux", "SquashFS", crypto]),
         tests("RuntimeTests", ["Linux", "Runtime"]),
         tests("RegistryTests", ["Registry"]),
+        tests("DefinitionTests", ["Definition"]),
         tests("CommandSyntaxTests", ["CommandSyntax"]),
         tests("CompressionTests", ["BlockIO", "Compression"]),
         tests("LinuxTests", ["Linux"]),
