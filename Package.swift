@@ -75,7 +75,7 @@ let package = Package(
         module(
             "Build",
             [
-                "Archive", "BlockIO", "Compression", "Definition", "ImageTree", "Linux", "Messages", "Registry", "Runtime", "SIF", "SquashFS",
+                "Archive", "BlockIO", "CLinux", "Compression", "Definition", "ImageTree", "Linux", "Messages", "Registry", "Runtime", "SIF", "SquashFS",
                 crypto,
             ]),
         module("Definition", []),

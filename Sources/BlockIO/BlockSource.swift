@@ -12,6 +12,12 @@ public protocol BlockSource: AnyObject, Sendable {
     /// Fills the whole of `buffer` from `offset`.
     /// - Throws: ``BlockError/outOfBounds`` where the source ends before, or the system's error.
     func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(BlockError)
+    /// The open file that the bytes stand in as they are, and where in it position 0 is; nil for others.
+    var filePosition: (descriptor: CInt, offset: UInt64)? { get }
+}
+
+extension BlockSource {
+    public var filePosition: (descriptor: CInt, offset: UInt64)? { nil }
 }
 
 /// Why bytes could not be had from a ``BlockSource``.
@@ -54,6 +60,7 @@ public final class FileSource: BlockSource {
     public let size: UInt64
     public let name: String
     public let descriptor: SharedDescriptor
+    public var filePosition: (descriptor: CInt, offset: UInt64)? { (descriptor.rawValue, 0) }
 
     /// Takes an open regular file or block device.
     public init(_ descriptor: SharedDescriptor, name: String) throws(SystemError) {
@@ -98,6 +105,9 @@ public final class SliceSource: BlockSource {
     public let offset: UInt64
     public let size: UInt64
     public var name: String { base.name }
+    public var filePosition: (descriptor: CInt, offset: UInt64)? {
+        base.filePosition.map { ($0.descriptor, $0.offset + offset) }
+    }
 
     /// - Throws: ``BlockError/outOfBounds`` where the window does not lie within `base`.
     public init(_ base: any BlockSource, offset: UInt64, size: UInt64) throws(BlockError) {

@@ -4,6 +4,10 @@ public enum BuildError: Error, CustomStringConvertible {
     case targetExists(String)
     case digestMismatch(layer: String, expected: String, found: String)
     case refused(String)
+    /// A section of a definition file that has failed.
+    case section(SectionFailure)
+    /// What went wrong has been said on standard error already.
+    case told
 
     public var description: String {
         switch self {
@@ -13,6 +17,8 @@ public enum BuildError: Error, CustomStringConvertible {
         case .digestMismatch(let layer, let expected, let found):
             "\(layer) unpacks to other data than the image's configuration says (diff_id \(expected), found \(found)); the image is refused"
         case .refused(let why): why
+        case .section(let failure): failure.sentence
+        case .told: "the build has failed"
         }
     }
 }

@@ -77,6 +77,11 @@ int clinux_close_range(unsigned int first, unsigned int last, unsigned int flags
     return (int)syscall(SYS_close_range, first, last, flags);
 }
 
+int64_t clinux_copy_range(int from, int64_t from_offset, int to, int64_t to_offset, uint64_t count) {
+    loff_t source = from_offset, target = to_offset;
+    return copy_file_range(from, &source, to, &target, count, 0);
+}
+
 int clinux_pidfd_open(int pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
 
 int clinux_memfd(const char *name) { return (int)syscall(SYS_memfd_create, name, MFD_CLOEXEC); }

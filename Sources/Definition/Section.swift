@@ -18,6 +18,14 @@ public struct Section: Sendable, Equatable {
     /// Line of the section's name, from 1.
     public var line: Int
 
+    public init(kind: Kind, app: String = "", arguments: String, body: String, line: Int) {
+        self.kind = kind
+        self.app = app
+        self.arguments = arguments
+        self.body = body
+        self.line = line
+    }
+
     /// The arguments without a comment.
     public var plainArguments: String { arguments.prefix { $0 != "#" }.trimmed }
 

@@ -17,6 +17,7 @@ public final class SquashFSServer: @unchecked Sendable {
     private let listings = ListingCache()
     private let ahead: DecodeAhead
     private let hasXattrs: Bool
+    private let hasRecords: Bool
 
     /// Whose the files appear to be.
     public enum Ownership: Sendable {
@@ -24,13 +25,18 @@ public final class SquashFSServer: @unchecked Sendable {
         case asStored
         /// All files belong to one user and group: the only ones that exist in a user namespace with a single id.
         case single(uid: UInt32, gid: UInt32)
+        /// All files belong to root, and an ``OwnerRecord`` says whose they are in the image.
+        case recorded
     }
 
     public init(_ image: SquashFSImage, ownership: Ownership) {
         self.image = image
         self.ownership = ownership
         ahead = DecodeAhead(image)
-        hasXattrs = image.superblock.xattrTableStart != Superblock.absent
+        var hasRecords = false
+        if case .recorded = ownership { hasRecords = image.hasOtherOwners }
+        self.hasRecords = hasRecords
+        hasXattrs = image.superblock.xattrTableStart != Superblock.absent || hasRecords
     }
 
     /// Seconds that the kernel may keep what it was told.
@@ -175,6 +181,9 @@ public final class SquashFSServer: @unchecked Sendable {
         case .single(let uid, let gid):
             attr.uid = uid
             attr.gid = gid
+        case .recorded:
+            attr.uid = 0
+            attr.gid = 0
         }
         attr.rdev = inode.device
         attr.blksize = image.superblock.blockSize
@@ -298,7 +307,7 @@ public final class SquashFSServer: @unchecked Sendable {
         else { return reply.error(EINVAL) }
         let text = String(decoding: name, as: UTF8.self)
         let inode = try image.inode(reference(request.header.nodeid))
-        guard let found = try image.xattrs(of: inode).first(where: { $0.name == text }) else { return reply.error(ENODATA) }
+        guard let found = try xattrs(of: inode).first(where: { $0.name == text }) else { return reply.error(ENODATA) }
         send(found.value, wanted: wanted, reply)
     }
 
@@ -306,7 +315,16 @@ public final class SquashFSServer: @unchecked Sendable {
         guard hasXattrs else { return reply.error(ENOSYS) }
         guard let wanted = request.load(fuse_getxattr_in.self) else { return reply.error(EINVAL) }
         let inode = try image.inode(reference(request.header.nodeid))
-        send(try image.xattrs(of: inode).flatMap { Array($0.name.utf8) + [0] }, wanted: wanted, reply)
+        send(try xattrs(of: inode).flatMap { Array($0.name.utf8) + [0] }, wanted: wanted, reply)
+    }
+
+    /// Those of the image, and the record of the owner where that is asked for.
+    private func xattrs(of inode: Inode) throws(SquashFSError) -> [Xattr] {
+        var all = try image.xattrs(of: inode)
+        guard hasRecords, inode.uid != 0 || inode.gid != 0 else { return all }
+        let record = OwnerRecord(uid: inode.uid, gid: inode.gid)
+        all.append(Xattr(name: OwnerRecord.attribute, value: Array(record.text.utf8)))
+        return all
     }
 
     /// A caller that gives no room asks for the size.

@@ -3,17 +3,52 @@ import Glibc
 import Linux
 import SquashFS
 
-/// Makes a tree of a directory on the host, such as a sandbox.
-public enum HostTree {
+/// Makes a tree of a directory on the host, such as a sandbox or the upper layer of a build.
+public struct HostTree {
+    /// Whose the files are in the tree.
+    public enum Ownership: Sendable {
+        /// As the host says.
+        case asStored
+        /// As their ``OwnerRecord`` says, and root's where they have none.
+        case recorded
+    }
+
+    /// A file of the host, to tell names of one file.
+    public struct FileIdentity: Hashable, Sendable {
+        public var device: UInt64
+        public var inode: UInt64
+        public init(device: UInt64, inode: UInt64) {
+            self.device = device
+            self.inode = inode
+        }
+    }
+
+    private let ownership: Ownership
+    private let others: [FileIdentity: (uid: UInt32, gid: UInt32)]
+    private var links: [FileIdentity: Node] = [:]
+
+    private init(_ ownership: Ownership, _ others: [FileIdentity: (uid: UInt32, gid: UInt32)]) {
+        self.ownership = ownership
+        self.others = others
+    }
+
+    /// - Parameters:
+    ///   - others: owners of files that can have no record.
     /// - Throws: ``SystemError`` that names what could not be read.
-    public static func read(_ path: String) throws -> Node {
-        var links: [FileIdentity: Node] = [:]
-        let root = try node(path, &links)
+    public static func read(
+        _ path: String, ownership: Ownership = .asStored, others: [FileIdentity: (uid: UInt32, gid: UInt32)] = [:]
+    ) throws -> Node {
+        var reader = HostTree(ownership, others)
+        return try reader.read(path)
+    }
+
+    private mutating func read(_ path: String) throws -> Node {
+        let root = try node(path)
         var pending = [(root, path)]
         while let (parent, path) = pending.popLast() {
             guard let directory = parent.directory else { continue }
             for name in try Files.entries(path) {
-                let child = try node(path + "/" + name, &links)
+                let child = try node(path + "/" + name)
                 directory[name] = child
                 if child.isDirectory { pending.append((child, path + "/" + name)) }
             }
@@ -21,24 +56,40 @@ public enum HostTree {
         return root
     }
 
-    private struct FileIdentity: Hashable {
-        var device: UInt64
-        var inode: UInt64
-    }
-
-    private static func node(_ path: String, _ links: inout [FileIdentity: Node]) throws -> Node {
+    private mutating func node(_ path: String) throws -> Node {
         guard let status = Files.status(path, followLinks: false) else { throw SystemError.last("stat \(path)") }
         let identity = FileIdentity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
-        if let known = links[identity] { return known }
-        let attributes = Attributes(
+        if status.st_nlink > 1, let known = links[identity] { return known }
+        var attributes = Attributes(
             mode: UInt16(status.st_mode & 0o7777), uid: status.st_uid, gid: status.st_gid,
             modificationTime: Int64(status.st_mtim.tv_sec), xattrs: ExtendedAttributes.read(path))
-        let result = Node(try content(path, status), attributes)
+        var content = try content(path, status)
+        apply(&attributes, &content, identity)
+        let result = Node(content, attributes)
         if status.st_nlink > 1 && !result.isDirectory { links[identity] = result }
         return result
     }
 
-    private static func content(_ path: String, _ status: stat) throws -> Node.Content {
+    private func apply(_ attributes: inout Attributes, _ content: inout Node.Content, _ identity: FileIdentity) {
+        let index = attributes.xattrs.firstIndex { $0.name == OwnerRecord.attribute }
+        let record = index.flatMap { OwnerRecord(parsing: attributes.xattrs[$0].value) }
+        if let index { attributes.xattrs.remove(at: index) }
+        if case .recorded = ownership {
+            attributes.uid = 0
+            attributes.gid = 0
+        }
+        if let owner = others[identity] { (attributes.uid, attributes.gid) = owner }
+        guard let record else { return }
+        attributes.uid = record.uid
+        attributes.gid = record.gid
+        // Who has changed the mode since then has meant it.
+        if let mode = record.mode, mode | 0o700 == attributes.mode { attributes.mode = mode }
+        if let device = record.device, case .file(.empty) = content, let number = Device.encoded(device.number) {
+            content = device.isBlock ? .blockDevice(number) : .characterDevice(number)
+        }
+    }
+
+    private func content(_ path: String, _ status: stat) throws -> Node.Content {
         switch status.st_mode & S_IFMT {
         case S_IFDIR: return .directory(Directory())
         case S_IFREG:
@@ -50,6 +101,10 @@ public enum HostTree {
         default: return .socket
         }
     }
+}
+
+extension HostFile {
+    func bytes(limit: Int) throws -> [UInt8] { try Files.read(path, limit: limit) }
 }
 
 /// Extended attributes of a host file.

@@ -6,6 +6,8 @@ public enum TreeError: Error, CustomStringConvertible {
     case tooLarge(layer: String, path: String, why: String)
     /// A hard link to a name that no layer has.
     case danglingHardLink(layer: String, path: String, target: String)
+    /// The bytes of a file are in an image that is being written.
+    case notReadable
 
     public var description: String {
         switch self {
@@ -13,6 +15,7 @@ public enum TreeError: Error, CustomStringConvertible {
             "\(layer): the entry \"\(path)\" \(why); the image is refused"
         case .danglingHardLink(let layer, let path, let target):
             "\(layer): \"\(path)\" is a hard link to \"\(target)\", which is not there; the image is refused"
+        case .notReadable: "a file's bytes are in the image under construction and cannot be read back"
         }
     }
 }

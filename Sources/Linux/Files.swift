@@ -63,6 +63,14 @@ public enum Files {
         }
     }
 
+    /// Copies bytes from one file to another in the kernel (copy_file_range(2)).
+    /// - Returns: bytes copied, 0 or fewer where that cannot be done.
+    public static func copyRange(
+        from source: CInt, at position: UInt64, to target: CInt, at targetPosition: UInt64, count: UInt64
+    ) -> Int {
+        Int(clinux_copy_range(source, Int64(position), target, Int64(targetPosition), min(count, 1 << 30)))
+    }
+
     /// Creates or replaces a small file in one step: a new file beside it is renamed into place.
     public static func replace(_ path: String, with bytes: [UInt8], mode: mode_t = 0o644) throws(SystemError) {
         let temporary = "\(path).\(getpid()).\(UInt32.random(in: 0 ... .max)).tmp"
@@ -94,6 +102,13 @@ public enum Files {
 
     public static func isDirectory(_ path: String) -> Bool {
         status(path).map { $0.st_mode & S_IFMT == S_IFDIR } ?? false
+    }
+
+    /// Whether what is written to a directory takes memory: tmpfs or ramfs.
+    public static func isOnMemory(_ path: String) -> Bool {
+        var status = statfs()
+        guard statfs(path, &status) == 0 else { return false }
+        return [0x0102_1994, 0x8584_58f6].contains(UInt64(bitPattern: Int64(status.f_type)) & 0xffff_ffff)
     }
 
     /// Makes a directory and its missing parents.

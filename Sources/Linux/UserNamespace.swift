@@ -6,10 +6,14 @@ public enum UserNamespace {
     /// Moves this process into a new one, in which it may mount. Only for a process with one thread.
     public static func enter(uid: UInt32, gid: UInt32) throws(SystemError) {
         try Namespaces.user.unshare()
+        try writeMaps(inside: (uid, gid), outside: (uid, gid))
+    }
+
+    static func writeMaps(inside: (uid: UInt32, gid: UInt32), outside: (uid: UInt32, gid: UInt32)) throws(SystemError) {
         // An unprivileged process may map its own group only where it has given up changing its list of groups.
         try write("deny", "/proc/self/setgroups")
-        try write("\(uid) \(uid) 1\n", "/proc/self/uid_map")
-        try write("\(gid) \(gid) 1\n", "/proc/self/gid_map")
+        try write("\(inside.uid) \(outside.uid) 1\n", "/proc/self/uid_map")
+        try write("\(inside.gid) \(outside.gid) 1\n", "/proc/self/gid_map")
     }
 
     private static func write(_ text: String, _ path: String) throws(SystemError) {

@@ -28,6 +28,12 @@ public protocol PullObserver: Sendable {
     /// All blobs together have so many bytes.
     func willDownload(bytes: Int64)
     func downloaded(bytes: Int)
+    /// So many plain bytes of files went into the image so far.
+    func stored(bytes: UInt64)
+}
+
+extension PullObserver {
+    public func stored(bytes: UInt64) {}
 }
 
 extension RegistryClient {

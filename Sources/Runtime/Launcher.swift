@@ -92,7 +92,7 @@ public struct Launcher {
         case .squashFS(let squashFS, let file, let offset, let size):
             if options.unpack { return .none }
             let isUserNamespace = namespaces.contains(.user)
-            if !isUserNamespace, let loop = loopDevice(file.rawValue, offset, size) { return loop }
+            if !isUserNamespace, let loop = LoopDevice.means(file.rawValue, offset, size, log) { return loop }
             do throws(SystemError) {
                 let server = try ImageServer.fork(
                     squashFS, file: file.rawValue,
@@ -108,18 +108,6 @@ public struct Launcher {
                 return .none
             }
         }
-    }
-
-    /// A loop device with a file system that the kernel can mount itself.
-    private func loopDevice(_ file: CInt, _ offset: UInt64, _ size: UInt64) -> RootMount.Means? {
-        guard KernelFileSystems.has("squashfs") else { return .none }
-        var number: CInt = 0
-        let device = clinux_attach_loop(file, offset, size, &number)
-        guard device >= 0 else {
-            log.verbose("no loop device: \(SystemError.last("attach"))")
-            return .none
-        }
-        return .some(.loop(OwnedDescriptor(device), number: number))
     }
 
     /// Puts an unpacked copy in the place of an image file.

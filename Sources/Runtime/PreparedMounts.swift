@@ -18,14 +18,14 @@ struct PreparedMounts {
     private let log: Log
 
     /// Copies what the binds show. Nothing of the session exists yet, so no bind can show it.
-    init(_ plan: LaunchPlan, _ log: Log) throws(RuntimeError) {
+    init(_ mounts: [PlannedMount], _ log: Log) throws(RuntimeError) {
         self.log = log
-        for mount in plan.mounts { items.append(Item(mount, try Self.tree(mount, log))) }
+        for mount in mounts { items.append(Item(mount, try Self.tree(mount, log))) }
     }
 
     /// Whether what each mount shows is a directory.
-    static func areDirectories(_ plan: LaunchPlan) -> [Bool] {
-        plan.mounts.map { mount in
+    static func areDirectories(_ mounts: [PlannedMount]) -> [Bool] {
+        mounts.map { mount in
             if case .bind(let source, _) = mount.kind { Files.isDirectory(source) } else { true }
         }
     }

@@ -46,23 +46,23 @@ enum RootMount {
         return tree
     }
 
-    /// Mounts the image on the session's `image` directory.
+    /// Mounts the image on a directory of the session.
     static func mount(
-        _ means: consuming Means, _ tree: consuming DetachedMount?, uid: UInt32, gid: UInt32
+        _ means: consuming Means, _ tree: consuming DetachedMount?, on place: String = Session.image, uid: UInt32, gid: UInt32
     ) throws(SystemError) {
-        if let tree { return try tree.attach(to: Session.image) }
+        if let tree { return try tree.attach(to: place) }
         switch consume means {
         case .directory: break
         case .loop(let device, let number):
             // The open device keeps itself from being cleared until it is mounted.
             _ = device.rawValue
             try Mounting.mount(
-                "squashfs", source: "/dev/loop\(number)", on: Session.image, flags: [.readOnly, .noSuid, .noDev])
+                "squashfs", source: "/dev/loop\(number)", on: place, flags: [.readOnly, .noSuid, .noDev])
         case .server(let server):
             let options =
                 "fd=\(server.device.rawValue),rootmode=40000,user_id=\(uid),group_id=\(gid),allow_other,default_permissions,max_read=\(1 << 20)"
             try Mounting.mount(
-                "fuse", source: "singularity", on: Session.image, flags: [.readOnly, .noSuid, .noDev], options: options)
+                "fuse", source: "singularity", on: place, flags: [.readOnly, .noSuid, .noDev], options: options)
             // This process's copy of the device is closed: a server that dies must not leave readers waiting.
             try server.begin()
         }

@@ -73,7 +73,7 @@ package struct RootView {
     func mode(_ names: [String]) -> UInt16? { look(names)?.mode }
 
     /// Names in a directory, sorted; none where it is not there.
-    func names(in path: String) -> [String] {
+    package func names(in path: String) -> [String] {
         switch image.content {
         case .squashFS(let image, _, _, _):
             guard let inode = try? image.resolve(path), case .directory = inode.content,

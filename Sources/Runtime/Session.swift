@@ -17,9 +17,10 @@ struct Session {
     /// Where it may be: any directory will do, as what it covers is of no use any more.
     static let places = ["/tmp", "/var/tmp", "/mnt", "/srv", "/opt", "/var"]
 
-    init(isUserNamespace: Bool) throws(SystemError) {
+    /// - Parameter given: a directory to take, nil for any.
+    init(isUserNamespace: Bool, place given: String? = nil) throws(SystemError) {
         self.isUserNamespace = isUserNamespace
-        guard let place = Self.places.first(where: Files.isDirectory) else {
+        guard let place = given ?? Self.places.first(where: Files.isDirectory) else {
             throw SystemError(
                 "find a directory to put the container together in (tried \(Self.places.joined(separator: ", ")))", errno: ENOENT)
         }

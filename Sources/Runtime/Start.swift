@@ -21,8 +21,8 @@ struct Start {
 
     func becomeProgram(_ means: consuming RootMount.Means) throws(RuntimeError) -> Never {
         try enterNamespaces()
-        var mounts = try PreparedMounts(plan, log)
-        let layer = SessionLayer(plan, view, isDirectory: PreparedMounts.areDirectories(plan))
+        var mounts = try PreparedMounts(plan.mounts, log)
+        let layer = SessionLayer(plan, view, isDirectory: PreparedMounts.areDirectories(plan.mounts))
         let hasLayer = try makeRoot(means, layer, &mounts)
         do throws(SystemError) {
             guard chdir(hasLayer ? Session.root : Session.image) == 0 else { throw .last("enter the container's root") }

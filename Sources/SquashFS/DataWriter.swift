@@ -30,7 +30,10 @@ public final class DataWriter: @unchecked Sendable {
     private var fragmentFill = 0
     private var fragmentCount: UInt32 = 0
     private var knownTails: [ContentKey: StoredFile] = [:]
-    private var copiedFragments: [CopiedFragmentKey: UInt32] = [:]
+    /// Files in the fragment under construction, which gets its number when it is full.
+    private var filesOfFragment: [StoredFile] = []
+    private var copiedFragments: [CopyKey: UInt32] = [:]
+    private var copiedFiles: [CopyKey: StoredFile] = [:]
 
     private var output: AppendBuffer
     private var fragmentTable: [SquashFSImage.FragmentEntry] = []
@@ -42,10 +45,14 @@ public final class DataWriter: @unchecked Sendable {
         var digest: SHA256Digest
     }
 
-    private struct CopiedFragmentKey: Hashable {
+    /// A place in another image.
+    private struct CopyKey: Hashable {
         var image: ObjectIdentifier
-        var fragment: UInt32
+        var place: UInt64
     }
+
+    /// Bytes of another image that shall be appended, put off as long as what follows them there follows them here.
+    private var run: (image: SquashFSImage, start: UInt64, count: UInt64)?
 
     /// - Parameters:
     ///   - descriptor: open for writing.
@@ -110,10 +117,11 @@ public final class DataWriter: @unchecked Sendable {
         if let known = knownTails[key] {
             file.fragment = known.fragment
             file.fragmentOffset = known.fragmentOffset
+            if known.fragment == nil { filesOfFragment.append(file) }
             return
         }
         if fragmentFill + bytes.count > options.blockSize { try flushFragment() }
-        file.fragment = fragmentCount
+        filesOfFragment.append(file)
         file.fragmentOffset = UInt32(fragmentFill)
         UnsafeMutableRawBufferPointer(rebasing: fragment[fragmentFill...]).copyMemory(from: bytes)
         fragmentFill += bytes.count
@@ -132,6 +140,8 @@ public final class DataWriter: @unchecked Sendable {
         fragment = takeBuffer()
         let count = fragmentFill
         fragmentFill = 0
+        for file in filesOfFragment { file.fragment = fragmentCount }
+        filesOfFragment.removeAll(keepingCapacity: true)
         fragmentCount += 1
         try submit(.fragment, full, count)
     }
@@ -143,12 +153,11 @@ public final class DataWriter: @unchecked Sendable {
         let file = StoredFile()
         file.size = layout.size
         if let fragment = layout.fragment {
-            let key = CopiedFragmentKey(image: ObjectIdentifier(image), fragment: fragment)
+            let key = CopyKey(image: ObjectIdentifier(image), place: UInt64(fragment))
             if let known = copiedFragments[key] {
                 file.fragment = known
             } else {
                 let entry = try image.fragment(fragment)
-                try flushFragment()
                 file.fragment = fragmentCount
                 copiedFragments[key] = fragmentCount
                 fragmentCount += 1
@@ -157,7 +166,15 @@ public final class DataWriter: @unchecked Sendable {
             file.fragmentOffset = layout.fragmentOffset
         }
         file.blocks = layout.blocks
-        if !layout.blocks.isEmpty { try submit(.copiedBlocks(file, image, layout), nil, 0) }
+        guard !layout.blocks.isEmpty else { return file }
+        // Equal files of the other image share their blocks, which must not be copied twice.
+        let key = CopyKey(image: ObjectIdentifier(image), place: layout.start)
+        if let known = copiedFiles[key], known.blocks.starts(with: file.blocks) {
+            try submit(.sharedBlocks(file, known), nil, 0)
+        } else {
+            copiedFiles[key] = file
+            try submit(.copiedBlocks(file, image, layout), nil, 0)
+        }
         return file
     }
 
@@ -172,6 +189,7 @@ public final class DataWriter: @unchecked Sendable {
         try flushFragment()
         close()
         if let failure { throw failure }
+        try finishRun()
         try output.flush()
         return (output.position, fragmentTable)
     }
@@ -271,19 +289,21 @@ public final class DataWriter: @unchecked Sendable {
         case .block(let file): try writeBlock(job, of: file)
         case .endOfFile(let file): try finishFile(file)
         case .fragment:
+            try finishRun()
             fragmentTable.append(.init(start: output.position, word: job.word))
             try output.append(job.stored)
         case .copiedBlocks(let file, let image, let layout):
-            file.start = output.position
-            try copyStored(layout.storedBytes, at: layout.start, from: image)
+            file.start = try extendRun(image, layout.start, layout.storedBytes)
+        case .sharedBlocks(let file, let known): file.start = known.start
         case .copiedFragment(let image, let entry):
-            fragmentTable.append(.init(start: output.position, word: entry.word))
-            try copyStored(UInt64(entry.word.storedBytes), at: entry.start, from: image)
+            let start = try extendRun(image, entry.start, UInt64(entry.word.storedBytes))
+            fragmentTable.append(.init(start: start, word: entry.word))
         }
     }
 
     private func writeBlock(_ job: BlockJob, of file: StoredFile) throws(SquashFSError) {
         if file.blocks.isEmpty {
+            try finishRun()
             file.start = output.position
             fileHash = SHA256()
         }
@@ -309,16 +329,22 @@ public final class DataWriter: @unchecked Sendable {
         }
     }
 
-    private func copyStored(_ count: UInt64, at start: UInt64, from image: SquashFSImage) throws(SquashFSError) {
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Int(min(count, 1 << 20)), alignment: 64)
-        defer { buffer.deallocate() }
-        var done: UInt64 = 0
-        while done < count {
-            let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<Int(min(UInt64(buffer.count), count - done))])
-            try image.storedBytes(at: start + done, into: part)
-            try output.append(UnsafeRawBufferPointer(part))
-            done += UInt64(part.count)
+    /// Appends bytes of another image.
+    /// - Returns: where they will be.
+    private func extendRun(_ image: SquashFSImage, _ start: UInt64, _ count: UInt64) throws(SquashFSError) -> UInt64 {
+        if let run, run.image === image, run.start + run.count == start {
+            self.run?.count += count
+            return output.position + run.count
         }
+        try finishRun()
+        run = (image, start, count)
+        return output.position
+    }
+
+    private func finishRun() throws(SquashFSError) {
+        guard let (image, start, count) = run else { return }
+        run = nil
+        try output.append(count, at: start, from: image)
     }
 }
 
@@ -331,6 +357,8 @@ final class BlockJob: @unchecked Sendable {
         case endOfFile(StoredFile)
         case fragment
         case copiedBlocks(StoredFile, SquashFSImage, FileLayout)
+        /// A file whose blocks another copied file has brought.
+        case sharedBlocks(StoredFile, StoredFile)
         case copiedFragment(SquashFSImage, SquashFSImage.FragmentEntry)
     }
 

@@ -90,9 +90,13 @@ extension SquashFSImage {
 
     /// The stored bytes of a file's blocks, to be copied as they are into another image.
     func storedBytes(at position: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(SquashFSError) {
-        guard position <= superblock.bytesUsed, UInt64(buffer.count) <= superblock.bytesUsed - position else {
-            throw corrupt("data blocks of \(buffer.count) bytes", at: position)
-        }
+        try checkStored(at: position, count: UInt64(buffer.count))
         do { try source.read(into: buffer, at: position) } catch { throw .block(error) }
+    }
+
+    func checkStored(at position: UInt64, count: UInt64) throws(SquashFSError) {
+        guard position <= superblock.bytesUsed, count <= superblock.bytesUsed - position else {
+            throw corrupt("data blocks of \(count) bytes", at: position)
+        }
     }
 }

@@ -73,6 +73,9 @@ public final class SquashFSImage: Sendable {
         .corrupt(name: name, what: what, position: position)
     }
 
+    /// Some file belongs to somebody who is not root.
+    public var hasOtherOwners: Bool { ids.contains { $0 != 0 } }
+
     // MARK: Inodes
 
     /// The root directory.

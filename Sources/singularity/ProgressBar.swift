@@ -69,6 +69,18 @@ final class ProgressBar: PullObserver, @unchecked Sendable {
 
 /// Sizes for people.
 enum ByteCount {
+    /// Bytes of a text such as `20G`, `512MiB` or `1000`; nil for anything else.
+    static func bytes(_ text: String) -> UInt64? {
+        let digits = text.prefix(while: \.isNumber)
+        let unit = text.dropFirst(digits.count).lowercased().drop { $0 == " " }
+        let shifts: [String: UInt64] = ["": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40]
+        var name = String(unit)
+        for ending in ["ib", "b"] where name.count > ending.count && name.hasSuffix(ending) { name = String(name.dropLast(ending.count)) }
+        guard let number = UInt64(digits), let shift = shifts[name] else { return nil }
+        let (value, overflow) = number.multipliedReportingOverflow(by: 1 << shift)
+        return overflow ? nil : value
+    }
+
     /// `12.34 MiB`.
     static func text(_ bytes: Int64) -> String {
         if bytes < 1024 { return "\(bytes) B" }

@@ -3,6 +3,7 @@
 #ifndef SINGULARITY_CLINUX_H
 #define SINGULARITY_CLINUX_H
 
+#include "notify.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
@@ -70,6 +71,8 @@ int clinux_set_undumpable(void);
 int clinux_set_name(const char *name);
 
 int clinux_close_range(unsigned int first, unsigned int last, unsigned int flags);
+/* copy_file_range(2) */
+int64_t clinux_copy_range(int from, int64_t from_offset, int to, int64_t to_offset, uint64_t count);
 int clinux_pidfd_open(int pid);
 int clinux_memfd(const char *name);
 /* pipe2(2) with O_CLOEXEC. */

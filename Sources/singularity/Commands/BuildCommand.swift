@@ -1,88 +1,70 @@
 import Build
 import CommandSyntax
+import Definition
 import Glibc
 import Linux
 import Messages
 import Registry
+import Runtime
 
 let buildCommand = Command(
     spec: CommandSpec(
-        "build", arguments: "<image> <source>", summary: "Build an image file",
+        "build", arguments: "<target> <source>", summary: "Build an image from a recipe, an address, an archive or a directory",
         details: """
-            Makes one compressed, immutable SIF file of a container image. Nothing is unpacked to disk, and no root is
-            needed. The source is one of:
+            Makes one compressed, immutable SIF file, without root. The source is one of:
+              file.def                                  a definition file
               docker://[registry/]name[:tag][@digest]   an image of a registry
               oci:directory[:tag]                       an OCI image layout
               oci-archive:file[:tag]                    an OCI image layout in a tar
               docker-archive:file[:name:tag]            what `docker save` writes
-              directory                                 for a target that ends in .sqfs: a bare SquashFS file
+              docker-daemon:name[:tag]                  an image of a running Docker
+              file.tar, .tar.gz, .tar.xz, .tar.zst, .tar.bz2
+              image.sif, image.sqfs, image.img          an image, also of an old kind
+              directory                                 a sandbox
+            The target is a SIF file; with --sandbox a directory; a bare SquashFS file where its name ends in .sqfs or
+            .squashfs or --format says so; oci:directory, oci-archive:file, or a tar where its name ends in .tar, .tar.gz or
+            .tar.zst.
+
+            What a section has changed is kept as a layer: the next build runs only from the first difference on.
             """,
         examples: [
-            "singularity build deb.sif docker://debian:12", "singularity build --compression gzip app.sif oci-archive:app.tar",
+            "singularity build app.sif app.def", "singularity build deb.sif docker://debian:12",
+            "singularity build --sandbox dir/ deb.sif", "singularity build --build-arg VERSION=3 app.sif app.def",
         ],
-        options: ImageFetching.options + ImageWriting.options + [
-            OptionSpec("force", "F", .flag, "overwrite an image that is there", environment: ["FORCE"])
-        ], argumentCount: 2...2)
+        options: ImageFetching.options + ImageWriting.options + Building.options, argumentCount: 2...2)
 ) { parsed, log in
-    let target = parsed.arguments[0]
-    let source = ImageSource(parsed.arguments[1])
-    if case .path(let path) = source {
-        guard Files.status(path) != nil else {
-            throw CommandError("\(path) does not exist; an image address begins with docker://, oci:, oci-archive: or docker-archive:")
-        }
-        if Files.isDirectory(path), target.hasSuffix(".sqfs") || target.hasSuffix(".squashfs") {
-            try ImageConversion(parsed, log).makeSquashFS(target, of: path)
-            return 0
-        }
-        throw CommandError("\(path): files and directories cannot be built from yet; give docker://, oci:, oci-archive: or docker-archive:")
-    }
-    try ImageConversion(parsed, log).make(target, from: source)
-    log.info("Build complete: \(target)")
+    try Building(parsed, log).build(parsed.arguments[0], parsed.arguments[1])
     return 0
 }
 
-let pullCommand = Command(
-    spec: CommandSpec(
-        "pull", arguments: "[output] <address>", summary: "Fetch an image and make an image file of it",
-        details: """
-            Like build, for images of registries. Without an output name the file is called name_tag.sif. Layers are kept
-            in a cache that any number of processes may use at once; an image that is named by digest and is in the cache
-            is made without asking the network.
-            """,
-        examples: ["singularity pull docker://debian:12", "singularity pull --name deb.sif docker://debian:12"],
-        options: ImageFetching.options + ImageWriting.options + [
-            OptionSpec("dir", nil, .value("path"), "directory for the image", environment: ["PULLDIR", "PULLFOLDER"]),
-            OptionSpec("name", nil, .value("file"), "name of the image file", environment: ["PULL_NAME"], hidden: true),
-            OptionSpec("force", "F", .flag, "overwrite an image that is there", environment: ["FORCE"]),
-            OptionSpec("allow-unsigned", "U", .flag, "accepted for old scripts", aliases: ["allow-unauthenticated"], hidden: true),
-        ], argumentCount: 1...2)
-) { parsed, log in
-    let address = parsed.arguments[parsed.arguments.count - 1]
-    let source = ImageSource(address)
-    if case .path = source {
-        throw CommandError("\(address) is not an image address; it begins with docker://, oci:, oci-archive: or docker-archive:")
-    }
-    var target = parsed.arguments.count == 2 ? parsed.arguments[0] : try parsed["name"] ?? defaultName(source)
-    if let folder = parsed["dir"], !target.hasPrefix("/") { target = "\(folder)/\(target)" }
-    if Files.status(target, followLinks: false) != nil, !parsed.has("force") {
-        throw CommandError("image file already exists: \"\(target)\" - will not overwrite; use --force to overwrite it")
-    }
-    try ImageConversion(parsed, log).make(target, from: source)
-    return 0
-}
+/// Options of `build`, and what they mean.
+struct Building {
+    static let options = [
+        OptionSpec("bind", "B", .array("src[:dest[:opts]]"), "show a path of the host to %post and %test", environment: ["BIND", "BINDPATH"]),
+        OptionSpec("build-arg", nil, .array("name=value"), "value of {{ name }} in the definition file"),
+        OptionSpec("build-arg-file", nil, .array("path"), "file with a name=value in each line"),
+        OptionSpec("fakeroot", "f", .flag, "accepted; sections always run as root of a user namespace", environment: ["FAKEROOT"]),
+        OptionSpec("fix-perms", nil, .flag, "make all of a sandbox readable and writable for its owner", environment: ["FIXPERMS"]),
+        OptionSpec("force", "F", .flag, "overwrite a target, and labels and help of a base", environment: ["FORCE"]),
+        OptionSpec("format", nil, .value("name"), "sif, sqfs, sandbox, oci, oci-archive or tar (default: by the target's name, or sif)"),
+        OptionSpec("ignore-subuid", nil, .flag, "record owners although there are ranges in /etc/subuid", environment: ["IGNORE_SUBUID"]),
+        OptionSpec("json", nil, .flag, "print progress as JSON lines on standard output", environment: ["JSON"]),
+        OptionSpec(
+            "keep-failed", nil, .flag, "keep the stage of a failed section as a sandbox", aliases: ["no-cleanup"], environment: ["NO_CLEANUP"]),
+        OptionSpec("mount", nil, .array("spec"), "show a path of the host: type=bind,src=...,dst=...[,ro]", environment: ["MOUNT"]),
+        OptionSpec("no-layer-cache", nil, .flag, "run every section and keep no layer", environment: ["NO_LAYER_CACHE"]),
+        OptionSpec("notest", "T", .flag, "leave %test out", environment: ["NOTEST"]),
+        OptionSpec("reproducible", nil, .flag, "accepted; images are always made the same of the same input", environment: ["REPRODUCIBLE"]),
+        OptionSpec("resume", nil, .flag, "go on behind the last section that succeeded (always done; fails with --no-layer-cache)"),
+        OptionSpec("sandbox", "s", .flag, "make a directory", environment: ["SANDBOX"]),
+        OptionSpec("section", nil, .list("names"), "run only these sections", environment: ["SECTION"]),
+        OptionSpec("shell-on-error", nil, .flag, "open a shell in the stage of a failed section"),
+        OptionSpec("update", "u", .flag, "run the sections on a sandbox that is there", environment: ["UPDATE"]),
+        OptionSpec("userns", nil, .flag, "accepted; a user namespace is always used without root", environment: ["USERNS"]),
+        OptionSpec("warn-unused-build-args", nil, .flag, "unused build arguments are a warning, not an error"),
+        OptionSpec("writable-tmpfs", nil, .flag, "%test may write, into memory", environment: ["WRITABLE_TMPFS"]),
+    ]
 
-private func defaultName(_ source: ImageSource) throws -> String {
-    switch source {
-    case .docker(let name): return try ImageReference(name).defaultFileName
-    case .ociLayout(let name), .ociArchive(let name), .dockerArchive(let name):
-        let last = name.split(separator: "/").last.map(String.init) ?? name
-        return (last.split(separator: ":").first.map(String.init) ?? last) + ".sif"
-    default: return "image.sif"
-    }
-}
-
-/// What `build`, `pull` and running an address have in common.
-struct ImageConversion {
     private let parsed: ParsedArguments
     private let log: Log
 
@@ -91,76 +73,194 @@ struct ImageConversion {
         self.log = log
     }
 
-    /// Makes the image file; an older one stays until the new one is complete.
-    func make(_ target: String, from source: ImageSource) throws {
-        // A peer that closes its end is an error of the write, not the end of the program.
-        signal(SIGPIPE, SIG_IGN)
-        try check(target)
-        let options = try ImageWriting.options(parsed)
-        let fetch = try fetchOptions()
-        defer { if parsed.has("disable-cache") { Files.removeTree(fetch.cacheFolder) } }
-        let bar = ProgressBar(isShown: log.level >= .info)
-        defer { bar.finish() }
-        log.info("Starting build...")
-        let image = try ImageOpener.open(source, fetch, observer: bar)
-        if image.platform.architecture != fetch.pull.platform.architecture {
-            log.warning("the image is for \(image.platform), not for \(fetch.pull.platform)")
+    func build(_ targetName: String, _ sourceName: String) throws {
+        let target = try target(targetName)
+        var arguments = try buildArguments()
+        let source = try source(sourceName, &arguments)
+        if parsed.has("resume"), parsed.has("no-layer-cache") {
+            throw CommandError("--resume goes on from kept layers, and --no-layer-cache keeps none: leave one out")
         }
-        log.info("Creating SIF file...")
-        try image.build(target, options: options) { bar.stored(bytes: $0) }
-    }
-
-    /// A bare SquashFS file of a directory.
-    func makeSquashFS(_ target: String, of folder: String) throws {
         try check(target)
-        try SquashFSTarget(target, options: try ImageWriting.options(parsed)).write(treeOf: folder)
-        log.info("Build complete: \(target)")
-    }
-
-    /// An image file in the cache that is made of an address; made where it is not there yet.
-    func cached(_ source: ImageSource, in folder: String) throws -> String {
-        signal(SIGPIPE, SIG_IGN)
-        let fetch = try fetchOptions()
-        let bar = ProgressBar(isShown: log.level >= .info)
-        defer { bar.finish() }
-        let image = try ImageOpener.open(source, fetch, observer: bar)
-        let target = "\(folder)/\(try image.identity).sif"
-        try Files.makeDirectories(folder, mode: 0o700)
-        // Several ranks of a job may start at once: one makes the image, the others wait.
-        while Files.status(target) == nil {
-            guard let lease = try Lease.take(target + ".lease") else {
-                usleep(100_000)
-                continue
-            }
-            defer { lease.release() }
-            if Files.status(target) != nil { break }
-            log.info("Converting \(image.from) to SIF format...")
-            try image.build(target, options: try ImageWriting.options(parsed)) {
-                bar.stored(bytes: $0)
-                lease.renew()
-            }
+        if case .address(let address) = source, case .sif(let path) = target, !parsed.has("update") {
+            // Nothing runs in it, so it goes from the registry to the file in one stream.
+            try ImageConversion(parsed, log).make(path, from: address)
+        } else {
+            let (options, given) = try options()
+            let definition = source.definition
+            try DefinitionBuild(definition, options, arguments: given, observer: ProgressBar(isShown: log.level >= .info), log: log)
+                .build(target, update: parsed.has("update"))
         }
-        return target
+        log.info("Build complete: \(target.path)")
     }
 
-    private func check(_ target: String) throws {
-        if Files.isDirectory(target) { throw CommandError("\(target) is a directory; name the image file to be made") }
-        guard Files.status(target, followLinks: false) != nil, !parsed.has("force") else { return }
-        guard isatty(0) != 0, isatty(2) != 0 else { throw BuildError.targetExists(target) }
+    // MARK: Target
+
+    private func target(_ name: String) throws -> BuildTarget {
+        let isSandbox = parsed.has("sandbox") || parsed.has("update")
+        var path = name
+        var format = parsed["format"] ?? (isSandbox ? "sandbox" : "")
+        if isSandbox, format != "sandbox" { throw CommandError("--sandbox makes a directory, --format \(format) does not: leave one out") }
+        for scheme in ["oci-archive", "oci"] where format.isEmpty && name.hasPrefix(scheme + ":") {
+            format = scheme
+            path = String(name.dropFirst(scheme.count + 1))
+            if path.hasPrefix("//") { path.removeFirst(2) }
+        }
+        while path.count > 1, path.hasSuffix("/") { path.removeLast() }
+        if format.isEmpty {
+            if path.hasSuffix(".sqfs") || path.hasSuffix(".squashfs") { format = "sqfs" }
+            if [".tar", ".tar.gz", ".tgz", ".tar.zst"].contains(where: path.hasSuffix) { format = "tar" }
+        }
+        switch format {
+        case "", "sif": return .sif(path)
+        case "sqfs", "squashfs": return .squashFS(path)
+        case "sandbox": return .sandbox(path)
+        case "oci": return .ociLayout(path)
+        case "oci-archive": return .ociArchive(path)
+        case "tar": return .tar(path)
+        default: throw CommandError("--format \(format): choose sif, sqfs, sandbox, oci, oci-archive or tar")
+        }
+    }
+
+    private func check(_ target: BuildTarget) throws {
+        let path = target.path
+        let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
+        guard Files.isDirectory(folder.isEmpty ? "/" : folder) else {
+            throw CommandError("\(path): there is no directory \(folder); create it first")
+        }
+        let isThere = Files.status(path, followLinks: false) != nil
+        if parsed.has("update") {
+            guard Files.isDirectory(path) else { throw CommandError("--update: there is no sandbox \(path)") }
+            return
+        }
+        guard isThere else { return }
+        if case .sandbox = target {
+            if Files.resolved(path) == "/" || path == UserFolders.home { throw CommandError("\(path) cannot be replaced by a sandbox") }
+            if !Files.isDirectory(path) { throw CommandError("\(path) is a file; name a directory for the sandbox") }
+        } else if Files.isDirectory(path), target != .ociLayout(path) {
+            throw CommandError("\(path) is a directory; name the image file to be made, or use --sandbox")
+        }
+        if parsed.has("force") { return }
+        guard isatty(0) != 0, isatty(2) != 0 else { throw BuildError.targetExists(path) }
         Program.printError(
-            "Build target '\(target)' already exists and will be deleted during the build process. Do you want to continue? [N/y] ")
-        guard let answer = readLine(), answer.lowercased() == "y" else { throw BuildError.targetExists(target) }
+            "Build target '\(path)' already exists and will be deleted during the build process. Do you want to continue? [N/y] ")
+        guard let answer = readLine(), answer.lowercased() == "y" else { throw BuildError.targetExists(path) }
     }
 
-    private func fetchOptions() throws -> FetchOptions {
-        var pull = PullOptions(platform: try ImageFetching.platform(parsed))
-        pull.offline = parsed.has("offline")
-        var folder = UserFolders.cache + "/blob"
-        if parsed.has("disable-cache") {
-            folder = "\(Environment["TMPDIR"] ?? "/tmp")/singularity-cache-\(getpid())-\(UInt32.random(in: 0 ... .max))"
+    // MARK: Source
+
+    private enum Source {
+        case address(ImageSource)
+        case definition(DefinitionFile)
+
+        var definition: DefinitionFile {
+            switch self {
+            case .definition(let definition): definition
+            case .address(let address): DefinitionFile(agent: address.agent, from: address.name)
+            }
         }
-        return FetchOptions(
-            pull: pull, credentials: try ImageFetching.credentials(parsed), allowHTTP: parsed.has("no-https"),
-            cacheFolder: folder, home: UserFolders.home)
+    }
+
+    private func source(_ name: String, _ arguments: inout BuildArguments) throws -> Source {
+        let address = ImageSource(name)
+        guard case .path(let path) = address else { return .address(address) }
+        guard let status = Files.status(path) else {
+            throw CommandError(
+                "\(path) does not exist; an address begins with docker://, oci:, oci-archive:, docker-archive: or docker-daemon:")
+        }
+        let kind = status.st_mode & S_IFMT
+        if kind == S_IFDIR {
+            guard Files.resolved(path) != "/" else { throw CommandError("/ cannot be built from") }
+            return .definition(DefinitionFile(agent: "localimage", from: path))
+        }
+        guard kind == S_IFREG else { throw CommandError("\(path) is neither a file nor a directory") }
+        if try LocalFile.isImageOrArchive(path) { return .definition(DefinitionFile(agent: "localimage", from: path)) }
+        let bytes = try Files.read(path, limit: 16 << 20)
+        guard !bytes.contains(0) else {
+            throw CommandError("\(path) is not a definition file, an image, or an archive that is known")
+        }
+        let definition = try DefinitionFile(String(decoding: bytes, as: UTF8.self), name: path, arguments: &arguments)
+        let unused = arguments.unused.sorted().joined(separator: ", ")
+        if !unused.isEmpty {
+            guard parsed.has("warn-unused-build-args") else {
+                throw CommandError("unused build args: \(unused): \(path) asks for none of these; --warn-unused-build-args makes a warning of it")
+            }
+            log.warning("unused build args: \(unused)")
+        }
+        return .definition(definition)
+    }
+
+    private func buildArguments() throws -> BuildArguments {
+        let (fromFiles, given) = try givenArguments()
+        return BuildArguments(fromFiles: fromFiles, given: given)
+    }
+
+    private typealias Values = [(name: String, value: String)]
+
+    private func givenArguments() throws -> (fromFiles: Values, given: Values) {
+        var fromFiles: Values = []
+        for path in parsed.all("build-arg-file") {
+            let (values, bad) = BuildArguments.parse(lines: try Files.readText(path))
+            for line in bad { log.warning("\(path): skipped a line that is not NAME=value: \(line)") }
+            fromFiles += values
+        }
+        let given = try parsed.all("build-arg").map { text in
+            guard let value = BuildArguments.parse(text) else { throw CommandError("--build-arg \(text): give NAME=value") }
+            return value
+        }
+        return (fromFiles, given)
+    }
+
+    // MARK: Options
+
+    private func options() throws -> (BuildOptions, arguments: [String: String]) {
+        let conversion = ImageConversion(parsed, log)
+        let limit = try layerLimit()
+        var options = BuildOptions(
+            image: try ImageWriting.options(parsed),
+            hasWriterOptions: ["compression", "level", "block-size", "mksquashfs-args"].contains { parsed[$0] != nil },
+            fetch: try conversion.fetchOptions(), convertedFolder: RunnableImage.folder,
+            layers: LayerCache(UserFolders.cache + "/build", limit: limit), temporaryFolder: Self.temporaryFolder(parsed))
+        options.usesLayerCache = !parsed.has("no-layer-cache")
+        options.runsTests = !parsed.has("notest")
+        options.keepsFailed = parsed.has("keep-failed")
+        options.shellOnError = parsed.has("shell-on-error")
+        options.force = parsed.has("force")
+        options.ignoresRanges = parsed.has("ignore-subuid")
+        options.fixesPermissions = parsed.has("fix-perms")
+        options.reportsJSON = parsed.has("json")
+        options.showsPrefix = isatty(1) != 0 && isatty(2) != 0
+        for text in parsed.all("bind") { options.binds += try BindSpec.parse(text) }
+        for text in parsed.all("mount") { options.binds += try BindSpec.parse(mount: text) }
+        for index in options.binds.indices where !options.binds[index].source.hasPrefix("/") {
+            options.binds[index].source = "\(Files.workingDirectory ?? "")/\(options.binds[index].source)"
+        }
+        options.sections = try sections()
+        let (fromFiles, given) = try givenArguments()
+        return (options, Dictionary((fromFiles + given).map { ($0.name, $0.value) }) { _, new in new })
+    }
+
+    private func sections() throws -> Set<String>? {
+        let names = parsed.all("section")
+        if names.isEmpty { return nil }
+        let known = Set(Section.Kind.allCases.filter { !$0.isForApp }.map(\.rawValue)).union(["all", "none"])
+        for name in names where !known.contains(name) {
+            throw CommandError("--section \(name): choose of \(known.sorted().joined(separator: ", "))")
+        }
+        return Set(names)
+    }
+
+    private func layerLimit() throws -> UInt64 {
+        guard let text = Environment.setting("LAYER_CACHE_LIMIT") else { return LayerCache.defaultLimit }
+        guard let bytes = ByteCount.bytes(text) else {
+            throw CommandError("SINGULARITY_LAYER_CACHE_LIMIT=\(text) is not a size, such as 20G")
+        }
+        return bytes
+    }
+
+    /// Where changes of sections come together: on a disk, as they may be many.
+    static func temporaryFolder(_ parsed: ParsedArguments) -> String {
+        if let folder = parsed["tmpdir"] { return folder }
+        if let folder = Environment["TMPDIR"], !folder.isEmpty { return folder }
+        return Files.isOnMemory("/tmp") && Files.isDirectory("/var/tmp") ? "/var/tmp" : "/tmp"
     }
 }

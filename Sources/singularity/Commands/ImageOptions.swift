@@ -15,32 +15,36 @@ enum ImageWriting {
         OptionSpec("level", nil, .value("number"), "compression level", environment: ["COMPRESSION_LEVEL"]),
         OptionSpec("block-size", nil, .value("bytes"), "bytes of a compressed block, a power of two from 4096 to 1048576 (default 131072)"),
         OptionSpec(
+            "mksquashfs-args", nil, .value("text"), "options of mksquashfs that say the same: -comp, -Xcompression-level, -b, -processors",
+            environment: ["MKSQUASHFS_ARGS"]),
+        OptionSpec(
             "processors", nil, .value("number"), "threads that compress (default: all that this process may use)",
             environment: ["PROCESSORS"]),
     ]
 
     static func options(_ parsed: ParsedArguments) throws -> Build.ImageOptions {
-        let name = parsed["compression"] ?? "zstd"
+        let other = try MksquashfsArguments(parsed["mksquashfs-args"] ?? "")
+        let name = parsed["compression"] ?? other.compression ?? "zstd"
         guard let compressor = Compressor(name: name), compressor.levels != nil else {
             throw CommandError("--compression \(name): choose zstd, gzip, xz or lz4")
         }
         var writer = WriterOptions(compressor: compressor, threads: MachineLimits.processors)
-        if let text = parsed["level"] {
+        if let text = parsed["level"] ?? other.level {
             guard let level = Int(text), let levels = compressor.levels, levels.contains(level) else {
                 throw CommandError(
                     "--level \(text): \(name) has the levels \(compressor.levels.map { "\($0.lowerBound) to \($0.upperBound)" } ?? "")")
             }
             writer.level = level
         }
-        if let text = parsed["block-size"] {
-            guard let size = Int(text), size.nonzeroBitCount == 1, (4096...(1 << 20)).contains(size) else {
+        if let text = parsed["block-size"] ?? other.blockSize {
+            guard let size = ByteCount.bytes(text).flatMap({ Int(exactly: $0) }), size.nonzeroBitCount == 1, (4096...(1 << 20)).contains(size) else {
                 throw CommandError("--block-size \(text): give a power of two from 4096 to 1048576")
             }
             writer.blockSize = size
         }
-        if let text = parsed["processors"] {
+        if let text = parsed["processors"] ?? other.processors {
             guard let count = Int(text), count > 0 else { throw CommandError("--processors \(text): give a number from 1 on") }
-            writer.threads = count
+            writer.threads = min(count, MachineLimits.processors)
         }
         return Build.ImageOptions(writer: writer, latestTime: try sourceDateEpoch())
     }
@@ -50,6 +54,37 @@ enum ImageWriting {
         guard let text = Environment["SOURCE_DATE_EPOCH"], !text.isEmpty else { return nil }
         guard let time = Int64(text), time >= 0 else { throw CommandError("SOURCE_DATE_EPOCH=\(text) is not a number of seconds") }
         return time
+    }
+}
+
+/// Options of mksquashfs(1) that scripts pass on; those that change what is in the image are refused.
+struct MksquashfsArguments {
+    var compression: String?
+    var level: String?
+    var blockSize: String?
+    var processors: String?
+
+    /// Without a meaning here: the first two are always so, the others are about mksquashfs's own work.
+    private static let ignored: Set<String> = ["-noappend", "-no-progress", "-quiet", "-info", "-no-recovery", "-exports", "-no-exports"]
+
+    init(_ text: String) throws {
+        var words = text.split(separator: " ").map(String.init)[...]
+        while let word = words.popFirst() {
+            if Self.ignored.contains(word) { continue }
+            guard ["-comp", "-Xcompression-level", "-b", "-processors", "-mem"].contains(word) else {
+                throw CommandError(
+                    "--mksquashfs-args \(word): this program has no such option; it knows -comp, -Xcompression-level, -b, -processors and -mem")
+            }
+            guard let value = words.popFirst() else { throw CommandError("--mksquashfs-args \(word) needs a value") }
+            switch word {
+            case "-comp": compression = value
+            case "-Xcompression-level": level = value
+            case "-b": blockSize = value
+            case "-processors": processors = value
+            // Memory is bounded without it.
+            default: break
+            }
+        }
     }
 }
 

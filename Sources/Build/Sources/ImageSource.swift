@@ -8,12 +8,12 @@ public enum ImageSource: Sendable, Equatable {
     case ociLayout(String)
     case ociArchive(String)
     case dockerArchive(String)
+    /// An image of a running Docker.
+    case dockerDaemon(String)
     /// A file or directory.
     case path(String)
     /// A scheme that is known but not served here.
     case unsupported(scheme: String)
-
-    private static let unsupportedSchemes = ["library", "oras", "shub", "http", "https", "docker-daemon", "ipfs"]
 
     /// Only a known scheme makes an address of a text; everything else is a path.
     public init(_ text: String) {
@@ -27,13 +27,36 @@ public enum ImageSource: Sendable, Equatable {
         case "docker": self = .docker(rest.hasPrefix("//") ? String(rest.dropFirst(2)) : rest)
         case "oci": self = .ociLayout(Self.plain(rest))
         case "oci-archive": self = .ociArchive(Self.plain(rest))
+        case "docker-daemon": self = .dockerDaemon(Self.plain(rest))
         case "docker-archive": self = .dockerArchive(Self.plain(rest))
         default:
-            let isAddress = rest.hasPrefix("//") || scheme == "docker-daemon"
-            self = isAddress ? .unsupported(scheme: String(scheme)) : .path(text)
+            self = rest.hasPrefix("//") ? .unsupported(scheme: String(scheme)) : .path(text)
         }
     }
 
     /// `oci:dir` and `oci://dir` mean the same; a third slash makes the path absolute.
     private static func plain(_ rest: String) -> String { rest.hasPrefix("//") ? String(rest.dropFirst(2)) : rest }
+
+    /// The bootstrap agent of the same meaning.
+    public var agent: String {
+        switch self {
+        case .docker: "docker"
+        case .ociLayout: "oci"
+        case .ociArchive: "oci-archive"
+        case .dockerArchive: "docker-archive"
+        case .dockerDaemon: "docker-daemon"
+        case .path: "localimage"
+        case .unsupported(let scheme): scheme
+        }
+    }
+
+    /// The name without its scheme.
+    public var name: String {
+        switch self {
+        case .docker(let name), .ociLayout(let name), .ociArchive(let name), .dockerArchive(let name), .dockerDaemon(let name),
+            .path(let name):
+            name
+        case .unsupported(let scheme): scheme
+        }
+    }
 }

@@ -1,3 +1,6 @@
+import ImageTree
+import Runtime
+
 /// The files that every container has in `/.singularity.d`.
 enum BaseFiles {
     static let directories = ["dev", "proc", "root", "var/tmp", "tmp", "etc", "sys", "home"]
@@ -126,6 +129,49 @@ enum BaseFiles {
         ),
         ("startscript", "#!/bin/sh\n# No start script was defined for this container.\n"),
     ]
+
+    /// Whether a container has all of them.
+    static func isComplete(in view: RootView) -> Bool {
+        let paths =
+            directories.map { "/" + $0 } + ["/etc/hosts", "/etc/resolv.conf", "/.singularity.d/runscript"]
+            + scripts.map { "/.singularity.d/" + $0.path }
+        return paths.allSatisfy { view.resolve($0)?.missing.isEmpty == true }
+    }
+
+    /// Adds them to a tree.
+    /// - Parameters:
+    ///   - time: Unix seconds of what is made.
+    ///   - overwrite: scripts that are there are replaced.
+    static func fill(_ changes: ChangeTree, time: Int64, overwrite: Bool) throws {
+        for path in directories where TreePath.find(path, in: changes.result, followLast: false) == nil {
+            try changes.makeDirectory("/" + path)
+        }
+        for path in ["etc/hosts", "etc/resolv.conf"] where TreePath.find(path, in: changes.result, followLast: false) == nil {
+            try changes.replace("/" + path, with: file("", mode: 0o644, time))
+        }
+        // A link of this name would lead all that follows somewhere else.
+        if TreePath.find(".singularity.d", in: changes.result, followLast: false)?.isDirectory != true {
+            try changes.replace("/.singularity.d", with: .directory(modificationTime: time))
+        }
+        for path in ownDirectories { try changes.makeDirectory("/.singularity.d/" + path) }
+        for (path, target) in links {
+            let there = TreePath.find(path, in: changes.result, followLast: false)
+            if let there {
+                guard case .symlink(let old) = there.content, old != Array(target.utf8) else { continue }
+            }
+            try changes.replace(
+                "/" + path, with: Node(.symlink(Array(target.utf8)), Attributes(mode: 0o777, modificationTime: time)))
+        }
+        for (path, text) in scripts + [("runscript", defaultRunscript)] {
+            let place = ".singularity.d/" + path
+            if !overwrite, TreePath.find(place, in: changes.result, followLast: false) != nil { continue }
+            try changes.replace("/" + place, with: file(text, mode: 0o755, time))
+        }
+    }
+
+    private static func file(_ text: String, mode: UInt16, _ time: Int64) -> Node {
+        Node(.file(text.isEmpty ? .empty : .bytes(Array(text.utf8))), Attributes(mode: mode, modificationTime: time))
+    }
 
     static let defaultRunscript = "#!/bin/sh\necho \"There is no runscript defined for this container\"\n"
 

@@ -52,25 +52,4 @@ public struct ContainerFiles: Sendable {
         tree.write(".singularity.d/Singularity", definition, mode: 0o644)
         tree.write(".singularity.d/labels.json", JSONValue.object(sorted: labels).indented, mode: 0o644)
     }
-
-    /// The object that `inspect` prints from.
-    public var inspectMetadata: JSONValue {
-        var attributes: [(key: String, value: JSONValue)] = []
-        var texts = environment.map { ($0.name, $0.text) }
-        texts += BaseFiles.scripts.filter { $0.path == "env/90-environment.sh" }.map { ("90-environment.sh", $0.text) }
-        let entries = texts.map { (key: "/.singularity.d/env/" + $0.0, value: JSONValue.string(Self.trimmed($0.1))) }
-        attributes.append(("environment", .object(entries)))
-        attributes.append(("labels", .object(sorted: labels)))
-        attributes.append(("runscript", .string(Self.trimmed(runscript ?? BaseFiles.defaultRunscript))))
-        attributes.append(("deffile", .string(Self.trimmed(definition))))
-        attributes.append(
-            ("startscript", .string(Self.trimmed(BaseFiles.scripts.first { $0.path == "startscript" }?.text ?? ""))))
-        return .object([("data", .object([("attributes", .object(attributes))])), ("type", .string("container"))])
-    }
-
-    private static func trimmed(_ text: String) -> String {
-        var text = Substring(text)
-        while text.last == "\n" { text.removeLast() }
-        return String(text)
-    }
 }

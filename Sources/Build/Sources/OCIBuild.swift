@@ -49,10 +49,19 @@ extension OCIImage {
         var options = options
         options.writer.modificationTime = UInt32(clamping: buildTime)
         let target = try SIFTarget(path, options: options)
-        try target.write(
-            files: files, ociConfiguration: try processConfiguration(),
-            architecture: Architecture(name: platform.architecture) ?? .unknown
-        ) { writer in try mergedTree(writer, stored) }
+        // What `inspect` shows is read from a tree; of an image that streams by, the files made here are all there is.
+        let own = Node.directory()
+        files.write(into: own)
+        var description = SIFTarget.Description(
+            definition: files.definition, metadata: try InspectMetadata(own).json,
+            architecture: Architecture(name: platform.architecture) ?? .unknown)
+        description.objects = [("oci-config.json", .genericJSON, try processConfiguration())]
+        try target.write(description) { writer in
+            let root = try mergedTree(writer, stored)
+            files.write(into: root)
+            return root
+        }
+        try target.commit()
     }
 
     private func mergedTree(_ writer: ImageWriter, _ stored: @escaping (UInt64) -> Void) throws -> Node {

@@ -30,6 +30,7 @@ public enum ImageOpener {
         case .ociLayout(let name): return try OCILayout.open(name, agent: "oci", platform: options.pull.platform)
         case .ociArchive(let name): return try OCIArchive.open(name, platform: options.pull.platform)
         case .dockerArchive(let name): return try DockerArchive.open(name, platform: options.pull.platform)
+        case .dockerDaemon(let name): return try DockerDaemon.open(name, options)
         case .unsupported(let scheme): throw BuildError.refused("Unsupported transport type: \(scheme)")
         case .path(let path):
             throw BuildError.badSource(path, why: "it is not an image address (docker://, oci:, oci-archive:, docker-archive:)")

@@ -1,0 +1,110 @@
+import Glibc
+import Linux
+
+/// What sections have changed, one SquashFS file a layer, in a directory that any number of builds may use at once.
+///
+/// A layer appears by rename(2) when it is complete. Who makes one holds its lease; others wait for it. Beside each layer
+/// stands a note for people: which line of which recipe it is of.
+public struct LayerCache: Sendable {
+    public let folder: String
+    /// Bytes that are kept; the layers that were used longest ago go first.
+    public let limit: UInt64
+
+    /// 20 GiB.
+    public static let defaultLimit: UInt64 = 20 << 30
+
+    public init(_ folder: String, limit: UInt64 = defaultLimit) {
+        self.folder = folder
+        self.limit = limit
+    }
+
+    func path(_ key: LayerKey) -> String { "\(folder)/\(key.text).sqfs" }
+
+    /// A layer in the cache.
+    public struct Entry: Sendable {
+        public var path: String
+        public var size: UInt64
+        /// Unix seconds of its last use.
+        public var lastUse: Int64
+        /// For people: `recipe.def:12 %post`.
+        public var note: String
+    }
+
+    /// All layers, in no order.
+    public func entries() -> [Entry] {
+        guard let names = try? Files.entries(folder) else { return [] }
+        return names.filter { $0.hasSuffix(".sqfs") }.compactMap { name in
+            let path = "\(folder)/\(name)"
+            guard let status = Files.status(path, followLinks: false) else { return nil }
+            let note = (try? Files.readText(path + ".note", limit: 4096)) ?? ""
+            return Entry(
+                path: path, size: UInt64(status.st_size), lastUse: Int64(status.st_mtim.tv_sec),
+                note: String(note.prefix { $0 != "\n" }))
+        }
+    }
+
+    /// Removes a layer.
+    public static func remove(_ entry: Entry) {
+        unlink(entry.path)
+        unlink(entry.path + ".note")
+        unlink(entry.path + ".log")
+    }
+
+    /// The layer, made where it is not there yet.
+    /// - Parameters:
+    ///   - note: for people.
+    ///   - make: writes the layer to a path; what is there already is what a killed build has left.
+    /// - Returns: its path, and whether it was there.
+    func layer(_ key: LayerKey, note: String, make: (String) throws -> Void) throws -> (path: String, isCached: Bool) {
+        try Files.makeDirectories(folder, mode: 0o700)
+        let path = path(key)
+        while true {
+            if use(path) { return (path, true) }
+            guard let lease = try Lease.take(path + ".lease") else {
+                usleep(50_000)
+                continue
+            }
+            defer { lease.release() }
+            if use(path) { return (path, true) }
+            let part = path + ".part"
+            unlink(part)
+            let keeper = try Process.fork {
+                // On other hosts a lease ends that is not renewed.
+                Process.dieWithParent()
+                while true {
+                    sleep(20)
+                    lease.renew()
+                }
+            }
+            defer {
+                kill(keeper, SIGKILL)
+                Process.wait(for: keeper)
+            }
+            do {
+                try make(part)
+                try Files.replace(path + ".note", with: Array((note + "\n").utf8), mode: 0o600)
+                guard rename(part, path) == 0 else { throw SystemError.last("rename to \(path)") }
+            } catch {
+                unlink(part)
+                throw error
+            }
+            return (path, false)
+        }
+    }
+
+    /// Says that a layer is used.
+    private func use(_ path: String) -> Bool { utimes(path, nil) == 0 }
+
+    /// Keeps the cache below its limit.
+    /// - Parameter kept: layers that are in use.
+    func shrink(keeping kept: [String]) {
+        let entries = entries()
+        var total = entries.reduce(0) { $0 + $1.size }
+        for entry in entries.sorted(by: { $0.lastUse < $1.lastUse }) where total > limit && !kept.contains(entry.path) {
+            // What another build has used within the last hour, it may still need.
+            if Int64(time(nil)) - entry.lastUse < 3600 { continue }
+            Self.remove(entry)
+            total -= entry.size
+        }
+    }
+}

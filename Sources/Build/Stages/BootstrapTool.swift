@@ -1,0 +1,124 @@
+import Definition
+import Linux
+
+/// A program of the host that fills an empty root file system with a distribution.
+struct BootstrapTool {
+    /// Shell commands that work on `$ROOTFS`. Values come as variables, never as text.
+    var script: String
+    var environment: [String: String]
+    /// Names the result in the keys of layers.
+    var identity: String { "tool " + script + environment.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: "\n") }
+
+    init(_ header: Header) throws {
+        func value(_ key: String) throws -> String {
+            guard let value = header[key] else { throw BuildError.refused("bootstrap: \(header.agent) needs a line \"\(key): ...\"") }
+            return value
+        }
+        environment = ["INCLUDE": header["include"] ?? ""]
+        switch header.agent {
+        case "debootstrap":
+            environment["MIRROR"] = try value("mirrorurl")
+            environment["RELEASE"] = try value("osversion")
+            script = try Self.debian()
+        case "busybox":
+            environment["SOURCE"] = try value("mirrorurl")
+            try Self.need(["busybox"], package: "busybox-static")
+            script = Self.busybox
+        case "dnf", "yum":
+            environment["MIRROR"] = try value("mirrorurl")
+            environment["RELEASE"] = header["osversion"] ?? ""
+            if environment["MIRROR"]?.contains("%{OSVERSION}") == true { environment["RELEASE"] = try value("osversion") }
+            environment["UPDATE"] = header["updateurl"] ?? ""
+            environment["SETOPT"] = header["setopt"] ?? ""
+            let tool = try Self.need(["dnf", "microdnf", "yum"], package: "dnf")
+            try Self.need(["rpm"], package: "rpm")
+            environment["TOOL"] = tool
+            script = Self.dnf
+        case "zypper":
+            environment["MIRROR"] = try value("mirrorurl")
+            environment["RELEASE"] = header["osversion"] ?? ""
+            try Self.need(["zypper"], package: "zypper")
+            script = Self.zypper
+        default:
+            environment["CONFIG"] = header["confurl"] ?? ""
+            try Self.need(["pacstrap"], package: "arch-install-scripts")
+            script = Self.arch
+        }
+    }
+
+    /// The first of several programs that the host has.
+    @discardableResult
+    private static func need(_ names: [String], package: String) throws -> String {
+        for name in names {
+            for folder in ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/local/sbin"] {
+                if Files.status("\(folder)/\(name)") != nil { return "\(folder)/\(name)" }
+            }
+        }
+        throw BuildError.refused(
+            "this bootstrap agent needs the program \(names.joined(separator: " or ")), which this host lacks: install the package \(package)")
+    }
+
+    private static func debian() throws -> String {
+        let tool = try need(["debootstrap", "mmdebstrap"], package: "debootstrap or mmdebstrap")
+        if tool.hasSuffix("mmdebstrap") {
+            return """
+                set -- --mode=root --variant=minbase --format=directory
+                [ -z "$INCLUDE" ] || set -- "$@" --include="$(echo $INCLUDE | tr ' ' ',')"
+                mmdebstrap "$@" "$RELEASE" "$ROOTFS" "$MIRROR"
+                """
+        }
+        return """
+            set -- --variant=minbase
+            [ -z "$INCLUDE" ] || set -- "$@" --include="$(echo $INCLUDE | tr ' ' ',')"
+            debootstrap "$@" "$RELEASE" "$ROOTFS" "$MIRROR"
+            rm -rf "$ROOTFS/debootstrap"
+            """
+    }
+
+    private static let busybox = """
+        mkdir -p "$ROOTFS/bin" "$ROOTFS/sbin" "$ROOTFS/usr/bin" "$ROOTFS/usr/sbin" "$ROOTFS/etc" "$ROOTFS/root"
+        chmod 700 "$ROOTFS/root"
+        case "$SOURCE" in
+            http://*|https://*) busybox wget -O "$ROOTFS/bin/busybox" "$SOURCE" ;;
+            file://*) cp "${SOURCE#file://}" "$ROOTFS/bin/busybox" ;;
+            *) cp "$SOURCE" "$ROOTFS/bin/busybox" ;;
+        esac
+        chmod 755 "$ROOTFS/bin/busybox"
+        [ -s "$ROOTFS/bin/busybox" ]
+        for name in $("$ROOTFS/bin/busybox" --list-full); do
+            [ -e "$ROOTFS/$name" ] || ln -s /bin/busybox "$ROOTFS/$name"
+        done
+        echo "root:x:0:0:root:/root:/bin/sh" > "$ROOTFS/etc/passwd"
+        echo "root:x:0:" > "$ROOTFS/etc/group"
+        """
+
+    private static let dnf = """
+        mirror=$(echo "$MIRROR" | sed "s/%{OSVERSION}/$RELEASE/g")
+        repository=$(mktemp -d)
+        trap 'rm -rf "$repository"' EXIT
+        printf '[main]\\ncachedir=/var/cache/bootstrap\\nkeepcache=0\\n\\n[base]\\nname=base\\nbaseurl=%s\\nenabled=1\\ngpgcheck=0\\n' "$mirror" > "$repository/base.repo"
+        if [ -n "$UPDATE" ]; then
+            update=$(echo "$UPDATE" | sed "s/%{OSVERSION}/$RELEASE/g")
+            printf '\\n[updates]\\nname=updates\\nbaseurl=%s\\nenabled=1\\ngpgcheck=0\\n' "$update" >> "$repository/base.repo"
+        fi
+        mkdir -p "$ROOTFS/etc" "$ROOTFS/var/lib/rpm"
+        options=""
+        for setting in $SETOPT; do options="$options --setopt=$setting"; done
+        "$TOOL" -y --installroot="$ROOTFS" --setopt=reposdir="$repository" --releasever="${RELEASE:-0}" --setopt=install_weak_deps=0 $options \\
+            install /etc/redhat-release coreutils bash $INCLUDE
+        rm -rf "$ROOTFS/var/cache/bootstrap" "$ROOTFS/var/cache/dnf"
+        """
+
+    private static let zypper = """
+        mirror=$(echo "$MIRROR" | sed "s/%{OSVERSION}/$RELEASE/g")
+        zypper --root "$ROOTFS" --non-interactive --gpg-auto-import-keys addrepo "$mirror" repo-oss
+        zypper --root "$ROOTFS" --non-interactive --gpg-auto-import-keys refresh
+        zypper --root "$ROOTFS" --non-interactive --gpg-auto-import-keys install --no-recommends aaa_base zypper $INCLUDE
+        """
+
+    private static let arch = """
+        set -- -G -M
+        [ -z "$CONFIG" ] || set -- -C "$CONFIG" "$@"
+        pacstrap "$@" "$ROOTFS" base $INCLUDE
+        """
+}

@@ -1,0 +1,52 @@
+import Definition
+import Linux
+import Runtime
+import SquashFS
+
+/// How a build is done, as the user said it.
+public struct BuildOptions: Sendable {
+    public var image: ImageOptions
+    /// Compressor, level or block size were asked for; otherwise those of a base image are kept, whose blocks can then
+    /// be taken over as they are.
+    public var hasWriterOptions: Bool
+    public var fetch: FetchOptions
+    /// Images made of addresses.
+    public var convertedFolder: String
+    public var layers: LayerCache
+    /// For changes of sections while they run.
+    public var temporaryFolder: String
+    /// Names of `--section`; nil for all.
+    public var sections: Set<String>?
+    public var runsTests = true
+    public var usesLayerCache = true
+    /// The stage in which a section failed is kept in a directory.
+    public var keepsFailed = false
+    /// A shell in the stage in which a section failed.
+    public var shellOnError = false
+    /// Labels and help of the base are replaced.
+    public var force = false
+    public var binds: [BindSpec] = []
+    public var ignoresRanges = false
+    /// Makes all of a sandbox readable and writable for its owner.
+    public var fixesPermissions = false
+    public var showsPrefix = false
+    /// Events as JSON lines on standard output.
+    public var reportsJSON = false
+
+    public init(
+        image: ImageOptions, hasWriterOptions: Bool, fetch: FetchOptions, convertedFolder: String, layers: LayerCache,
+        temporaryFolder: String
+    ) {
+        self.image = image
+        self.hasWriterOptions = hasWriterOptions
+        self.fetch = fetch
+        self.convertedFolder = convertedFolder
+        self.layers = layers
+        self.temporaryFolder = temporaryFolder
+    }
+
+    func runs(_ kind: Section.Kind) -> Bool {
+        guard let sections, !sections.contains("all") else { return true }
+        return sections.contains(kind.rawValue)
+    }
+}

@@ -1,0 +1,184 @@
+import CLinux
+import Definition
+import Glibc
+import Linux
+import Messages
+import Registry
+import Runtime
+
+/// Builds an image from a definition: stage by stage, then the target from the last one.
+///
+/// The target appears, by rename, when all is done and tested; until then an older one stays as it is.
+public struct DefinitionBuild {
+    private let definition: DefinitionFile
+    private let options: BuildOptions
+    private let arguments: [String: String]
+    private let observer: any PullObserver
+    private let log: Log
+
+    public init(
+        _ definition: DefinitionFile, _ options: BuildOptions, arguments: [String: String] = [:], observer: any PullObserver, log: Log
+    ) {
+        self.definition = definition
+        self.options = options
+        self.arguments = arguments
+        self.observer = observer
+        self.log = log
+    }
+
+    /// Builds. Only for a process with one thread.
+    /// - Parameter update: an existing sandbox is changed instead of a base.
+    public func build(_ target: BuildTarget, update: Bool = false) throws {
+        let identity = BuildIdentity.available(ignoresRanges: options.ignoresRanges)
+        let temporary = try TemporaryFolder(in: options.temporaryFolder, identity: identity)
+        let guardian = Interruption.watch()
+        defer {
+            temporary.remove()
+            Interruption.end(guardian)
+        }
+        log.info("Starting build...")
+        log.verbose("sections run \(identity.explanation)")
+        var stages: [String: StageBuild] = [:]
+        var last: StageBuild?
+        for (index, stage) in definition.stages.enumerated() {
+            let build = try stageBuild(stage, stages, identity, temporary, update ? target.path : nil)
+            do { try build.run() } catch let BuildError.section(failure) { throw try report(failure, build, target) }
+            if index < definition.stages.count - 1 {
+                do { try build.test() } catch let BuildError.section(failure) { throw try report(failure, build, target) }
+            }
+            if let name = stage.name { stages[name] = build }
+            last = build
+        }
+        guard let last else { return }
+        try write(last, target, update)
+        options.layers.shrink(keeping: last.tree.layers)
+    }
+
+    private func stageBuild(
+        _ stage: DefinitionFile.Stage, _ earlier: [String: StageBuild], _ identity: BuildIdentity, _ temporary: TemporaryFolder,
+        _ sandbox: String?
+    ) throws -> StageBuild {
+        var header = stage.header
+        if let sandbox { header = Header(agent: "localimage", from: sandbox) }
+        let base = try BaseFinder(options: options, observer: observer, temporary: temporary.path, log: log).find(header)
+        return StageBuild(
+            stage, of: definition, base: base, earlier: earlier, identity: identity, options: options, temporary: temporary, log: log)
+    }
+
+    // MARK: The target
+
+    private func write(_ stage: StageBuild, _ target: BuildTarget, _ update: Bool) throws {
+        let assembly = Assembly(stage: stage, options: options, arguments: arguments, isUpdate: update, log: log)
+        switch target {
+        case .sif(let path):
+            log.info("Creating SIF file...")
+            let output = try OutputFile(path, mode: 0o755)
+            try inChild(stage) { try assembly.writeSIF(output) }
+            try test(stage, "/proc/\(getpid())/fd/\(output.descriptor)")
+            try output.commit()
+        case .squashFS(let path):
+            log.info("Creating SquashFS file...")
+            let output = try OutputFile(path, mode: 0o644)
+            try inChild(stage) { try assembly.writeSquashFS(output) }
+            try test(stage, "/proc/\(getpid())/fd/\(output.descriptor)")
+            try output.commit()
+        case .sandbox(let path):
+            log.info("Creating sandbox directory...")
+            let part = "\(path).part-\(getpid())"
+            do {
+                try inChild(stage) { try assembly.writeSandbox(part) }
+                try test(stage, part)
+                try Self.replaceDirectory(path, with: part)
+            } catch {
+                Files.removeTree(part)
+                throw error
+            }
+        case .ociLayout, .ociArchive, .tar: try Exports(assembly: assembly, stage: stage, log: log).write(target)
+        }
+    }
+
+    private func inChild(_ stage: StageBuild, _ body: () throws -> Void) throws {
+        let result = try Process.inChild {
+            try stage.enterForDirectories()
+            try body()
+            return []
+        } failed: { log.fatal("while creating the image: \($0)") }
+        if result == nil { throw BuildError.told }
+    }
+
+    /// Puts a directory in the place of another.
+    private static func replaceDirectory(_ path: String, with part: String) throws {
+        if Files.status(path, followLinks: false) == nil {
+            guard rename(part, path) == 0 else { throw SystemError.last("rename to \(path)") }
+            return
+        }
+        let exchange: UInt32 = 2
+        guard clinux_renameat2(AT_FDCWD, part, AT_FDCWD, path, exchange) == 0 else { throw SystemError.last("exchange with \(path)") }
+        Files.removeTree(part)
+    }
+
+    /// Runs the image's own test.
+    private func test(_ stage: StageBuild, _ image: String) throws {
+        guard options.runsTests, options.runs(.test), stage.stage.section(.test) != nil else { return }
+        log.info("Running testscript")
+        let child = try Process.fork {
+            Process.dieWithParent()
+            var run = RunOptions(image: image, action: .test([]))
+            run.binds = options.binds
+            run.writableTmpfs = Environment.setting("WRITABLE_TMPFS") != nil
+            // As in the sections: whoever builds is root, and starts in the root directory.
+            run.workingDirectory = "/"
+            do {
+                try Launcher(run, .current(), extractionFolder: options.convertedFolder + "/../rootfs", log).launch()
+            } catch {
+                log.fatal("\(error)")
+                exit(255)
+            }
+        }
+        let status = Process.wait(for: child)
+        let code = status & 0x7f == 0 ? (status >> 8) & 0xff : 128 + (status & 0x7f)
+        if code != 0 {
+            throw BuildError.refused("failed to execute %test script: exit status \(code); the image is not kept (--notest leaves the test out)")
+        }
+    }
+
+    // MARK: Failures
+
+    private func report(_ failure: SectionFailure, _ stage: StageBuild, _ target: BuildTarget) throws -> any Error {
+        var text = failure.sentence
+        if options.shellOnError, isatty(0) != 0 {
+            log.error(text)
+            log.info("A shell in the failed stage; its changes are thrown away when it ends")
+            try stage.openShell(failure)
+        } else if options.keepsFailed {
+            let kept = try stage.keep(failure, beside: target.path)
+            text += "\nThe failed stage is kept: enter it with `singularity shell --writable \(kept)`, remove it with `rm -rf`"
+        } else {
+            text += "\nSections before it are kept: the next build goes on there. --keep-failed or --shell-on-error let you look into the stage"
+        }
+        return BuildError.refused(text)
+    }
+}
+
+/// Lets a build that is interrupted clean up before it ends.
+enum Interruption {
+    /// Signals that end a build. Its children get them too; this process waits for them, removes what they have left, and
+    /// then ends as it was told.
+    private static let signals = [SIGINT, SIGTERM, SIGHUP, SIGQUIT]
+    nonisolated(unsafe) private static var received: sig_atomic_t = 0
+
+    static func watch() -> Int {
+        received = 0
+        for number in signals {
+            signal(number) { number in Interruption.note(number) }
+        }
+        return 0
+    }
+
+    private static func note(_ number: CInt) { received = sig_atomic_t(number) }
+
+    static func end(_ token: Int) {
+        for number in signals { signal(number, SIG_DFL) }
+        if received != 0 { Process.raiseDeadly(CInt(received)) }
+    }
+}

@@ -1,0 +1,26 @@
+import Runtime
+
+/// A section whose script has failed.
+public struct SectionFailure: Sendable {
+    public var file: String
+    public var title: String
+    /// Line of the section's name.
+    public var line: Int
+    public var status: Int32
+    /// Line in the file that was run last, where the trace said it.
+    public var lastLine: Int?
+    /// Text of that line.
+    public var text: String?
+    /// The last lines that the section has printed.
+    public var tail: [String]
+    /// Where its changes are.
+    var work: WorkFolder
+    var lowers: StageTree
+
+    var sentence: String {
+        let place = lastLine ?? line
+        var out = "\(file):\(place): while running \(title) section: exit status \(status)"
+        if let text { out += "\n  \(place) | \(text)" }
+        return out
+    }
+}

@@ -1,0 +1,152 @@
+import Definition
+import Glibc
+import ImageTree
+import Linux
+import Messages
+import Registry
+import Runtime
+
+/// What a stage starts from.
+struct StageBase {
+    /// A SIF, SquashFS file or directory; nil for an empty root or for a bootstrap tool's work.
+    var path: String?
+    /// Identifies the content, for the keys of layers.
+    var identity: String
+    /// For the record: name and digest of the base image.
+    var name: String
+    /// The stage starts with a container of this kind, whose own definition becomes history.
+    var isContainer: Bool
+    /// Makes the first layer, where a tool does.
+    var tool: BootstrapTool?
+}
+
+/// Finds what a header asks for.
+struct BaseFinder {
+    let options: BuildOptions
+    let observer: any PullObserver
+    /// For a base that is made of an archive.
+    let temporary: String
+    let log: Log
+
+    func find(_ header: Header) throws -> StageBase {
+        let agent = header.agent
+        switch agent {
+        case "docker", "docker-archive", "oci", "oci-archive", "docker-daemon": return try converted(agent, try name(header))
+        case "localimage": return try local(try from(header))
+        case "scratch": return StageBase(path: nil, identity: "scratch", name: "scratch", isContainer: false)
+        case "debootstrap", "yum", "dnf", "zypper", "arch", "busybox":
+            let tool = try BootstrapTool(header)
+            return StageBase(path: nil, identity: tool.identity, name: agent, isContainer: false, tool: tool)
+        default:
+            throw BuildError.refused("the bootstrap agent \(agent) is not supported by this version")
+        }
+    }
+
+    private func from(_ header: Header) throws -> String {
+        guard let from = header["from"] else {
+            throw BuildError.refused("bootstrap: \(header.agent) needs a line \"From: ...\"")
+        }
+        return from
+    }
+
+    /// `From` with `Registry` and `Namespace` before it.
+    private func name(_ header: Header) throws -> String {
+        let from = try from(header)
+        guard header.agent == "docker" else { return from }
+        return [header["registry"], header["namespace"], from].compactMap { $0 }.joined(separator: "/")
+    }
+
+    // MARK: Images of others
+
+    private func converted(_ agent: String, _ name: String) throws -> StageBase {
+        let source = agent == "docker-daemon" ? ImageSource("docker-daemon:\(name)") : ImageSource("\(agent):\(name)")
+        // Fetching and compressing need threads; sections need a process without any.
+        let result = try Process.inChild {
+            let image = try ConvertedImage.path(
+                of: source, in: options.convertedFolder, options.fetch, options.image, observer: observer, log: log)
+            return Array("\(image.path)\n\(image.identity)".utf8)
+        } failed: { log.fatal("\($0)") }
+        guard let result else { throw BuildError.told }
+        let lines = String(decoding: result, as: UTF8.self).split(separator: "\n").map(String.init)
+        return StageBase(path: lines[0], identity: "converted \(lines[1])", name: "\(agent):\(name)", isContainer: false)
+    }
+
+    private func local(_ path: String) throws -> StageBase {
+        guard let status = Files.status(path) else {
+            throw BuildError.badSource(path, why: "the base image of bootstrap: localimage does not exist")
+        }
+        guard status.st_mode & S_IFMT == S_IFREG else {
+            // A directory can change without a trace, so layers over it are named by a listing of it.
+            return StageBase(path: path, identity: try DirectoryFingerprint.of(path), name: path, isContainer: true)
+        }
+        let digest = try FileDigests(folder: options.layers.folder + "/digests").digest(of: path)
+        if let kind = try FileKind.of(path), kind != .image { return try unpacked(path, kind, digest) }
+        return StageBase(path: path, identity: "sha256:\(digest)", name: path, isContainer: true)
+    }
+}
+
+extension BaseFinder {
+    /// An archive or an image of an old kind, made a SquashFS file for the time of the build.
+    private func unpacked(_ path: String, _ kind: FileKind, _ digest: String) throws -> StageBase {
+        let file = "\(temporary)/base-\(digest.prefix(16)).sqfs"
+        if Files.status(file) == nil {
+            let result = try Process.inChild {
+                try ArchiveConversion(path: path, options: options.image).write(kind, to: file)
+                return []
+            } failed: { log.fatal("\($0)") }
+            if result == nil { throw BuildError.told }
+        }
+        return StageBase(path: file, identity: "sha256:\(digest)", name: path, isContainer: true)
+    }
+}
+
+/// Names the state of a directory by names, times and sizes of all that is in it.
+enum DirectoryFingerprint {
+    static func of(_ folder: String) throws -> String {
+        var key = LayerKey(base: "directory")
+        var pending = [folder]
+        while let path = pending.popLast() {
+            var lines: [String] = []
+            for name in try Files.entries(path).sorted() {
+                let child = path + "/" + name
+                guard let status = Files.status(child, followLinks: false) else { continue }
+                lines.append(
+                    "\(name) \(status.st_mode) \(status.st_ino) \(status.st_size) \(status.st_ctim.tv_sec).\(status.st_ctim.tv_nsec)")
+                if status.st_mode & S_IFMT == S_IFDIR { pending.append(child) }
+            }
+            key = key.appending(lines)
+        }
+        return key.text
+    }
+}
+
+/// An image file in the cache that is made of an address.
+public enum ConvertedImage {
+    /// The file; made where it is not there yet.
+    /// - Parameter folder: of all such files.
+    public static func path(
+        of source: ImageSource, in folder: String, _ fetch: FetchOptions, _ options: ImageOptions, observer: any PullObserver, log: Log
+    ) throws -> (path: String, identity: String) {
+        // A peer that closes its end is an error of the write, not the end of the program.
+        signal(SIGPIPE, SIG_IGN)
+        let image = try ImageOpener.open(source, fetch, observer: observer)
+        let identity = try image.identity
+        let target = "\(folder)/\(identity).sif"
+        try Files.makeDirectories(folder, mode: 0o700)
+        // Several ranks of a job may start at once: one makes the image, the others wait.
+        while Files.status(target) == nil {
+            guard let lease = try Lease.take(target + ".lease") else {
+                usleep(100_000)
+                continue
+            }
+            defer { lease.release() }
+            if Files.status(target) != nil { break }
+            log.info("Converting \(image.from) to SIF format...")
+            try image.build(target, options: options) { bytes in
+                observer.stored(bytes: bytes)
+                lease.renew()
+            }
+        }
+        return (target, identity)
+    }
+}

@@ -1,0 +1,330 @@
+import Definition
+import Glibc
+import ImageTree
+import Linux
+import Messages
+import Registry
+import Runtime
+import SquashFS
+
+/// Builds one stage: its base and then section by section, each a layer.
+///
+/// This process has one thread, as what sections run in is made by forks; all that needs threads is done in children.
+final class StageBuild {
+    let stage: DefinitionFile.Stage
+    let definition: DefinitionFile
+    let options: BuildOptions
+    let identity: BuildIdentity
+    private let temporary: TemporaryFolder
+    private let earlier: [String: StageBuild]
+    private let log: Log
+    let base: StageBase
+    private(set) var tree: StageTree
+    private(set) var key: LayerKey
+    /// What was printed by the sections, for the record.
+    private(set) var logs: [(title: String, path: String)] = []
+    /// Files of the host that went in, with their digests.
+    private(set) var inputs: [String] = []
+    private var count = 0
+    /// Everything behind the first section that had to be run is run too.
+    private var writer: WriterOptions
+
+    init(
+        _ stage: DefinitionFile.Stage, of definition: DefinitionFile, base: StageBase, earlier: [String: StageBuild],
+        identity: BuildIdentity, options: BuildOptions, temporary: TemporaryFolder, log: Log
+    ) {
+        self.stage = stage
+        self.definition = definition
+        self.base = base
+        self.earlier = earlier
+        self.identity = identity
+        self.options = options
+        self.temporary = temporary
+        self.log = log
+        tree = StageTree(base: base.path)
+        writer = options.image.writer
+        if !options.hasWriterOptions, let (superblock, size) = tree.baseFormat, superblock.compressor.levels != nil {
+            writer = WriterOptions(compressor: superblock.compressor, threads: writer.threads)
+            writer.blockSize = size
+        }
+        let kind: String
+        switch identity {
+        case .root: kind = "root"
+        case .ranges: kind = "ranges"
+        case .recorded: kind = "recorded"
+        }
+        key = LayerKey(base: base.identity).appending([
+            kind, options.fetch.pull.platform.description, "\(writer.compressor.name) \(writer.blockSize) \(writer.level)",
+        ])
+    }
+
+    /// How files are written, here and in the final image.
+    var writerOptions: WriterOptions { writer }
+
+    /// Owners of files of a directory.
+    var ownership: HostTree.Ownership { identity == .root ? .asStored : .recorded }
+
+    /// Does everything that the stage says, but for what the image knows of itself.
+    func run() throws {
+        try host(.pre)
+        if let tool = base.tool { try bootstrap(tool) }
+        try addBaseFiles()
+        try addApps()
+        for section in stage.sections where section.sourceStage != nil { try copyFromStage(section) }
+        try host(.setup)
+        for section in stage.sections where section.kind == .files && section.sourceStage == nil { try copyFromHost(section) }
+        try post()
+    }
+
+    // MARK: Layers
+
+    /// Adds a layer, from the cache where it is there.
+    private func add(
+        _ title: String, line: Int, parts: [String], make: (String) throws -> Void
+    ) throws {
+        key = key.appending(parts)
+        let note = "\(definition.name):\(line) \(title)"
+        let result: (path: String, isCached: Bool)
+        if options.usesLayerCache {
+            result = try options.layers.layer(key, note: note, make: make)
+        } else {
+            count += 1
+            let path = "\(temporary.path)/layer\(count).sqfs"
+            try make(path)
+            result = (path, false)
+        }
+        if result.isCached, line > 0 { log.info("Using cached layer of \(title) (line \(line))") }
+        let image = try LayerFile.open(result.path)
+        // Nothing but a root directory: nothing to mount.
+        if image.superblock.inodeCount > 1 { tree.layers.append(result.path) }
+        let logPath = result.path + ".log"
+        if Files.status(logPath) != nil { logs.append((title, logPath)) }
+    }
+
+    /// Writes a layer of changes that are made in memory.
+    private func writeLayer(_ path: String, _ body: (ChangeTree) throws -> Void) throws {
+        let result = try Process.inChild {
+            try enterForDirectories()
+            let changes = ChangeTree(try tree.merged(ownership), time: options.image.latestTime ?? 0)
+            try body(changes)
+            try LayerFile.write(changes.layer, to: path, options: writer)
+            return []
+        } failed: { log.fatal("\($0)") }
+        if result == nil { throw BuildError.told }
+    }
+
+    /// Files of a directory may be unreadable but for root.
+    func enterForDirectories() throws {
+        if let path = tree.base, Files.isDirectory(path), identity != .root { try identity.enter() }
+    }
+
+    private func addBaseFiles() throws {
+        // What was converted from an address has them, and so has nearly every container.
+        if base.path != nil, !base.isContainer { return }
+        if base.isContainer, let lower = try tree.lowers.first, BaseFiles.isComplete(in: RootView(lower)) { return }
+        try add("base files", line: 0, parts: ["base files"]) { path in
+            try writeLayer(path) { changes in
+                try BaseFiles.fill(changes, time: options.image.latestTime ?? 0, overwrite: !base.isContainer)
+            }
+        }
+    }
+
+    // MARK: Files
+
+    private func copyFromHost(_ section: Section, root: String = "/") throws {
+        guard options.runs(.files) || section.kind == .appfiles else { return }
+        let copies = HostCopies(section: section, file: definition.name, destinationRoot: root)
+        for item in try copies.items() { log.info("Copying \(item.source) to \(item.destination)") }
+        let fingerprint = try copies.fingerprint(FileDigests(folder: options.layers.folder + "/digests"))
+        inputs += try copies.items().map(\.source)
+        try add(section.title, line: section.line, parts: [section.title] + fingerprint) { path in
+            try writeLayer(path) { try copies.copy(into: $0) }
+        }
+    }
+
+    private func copyFromStage(_ section: Section) throws {
+        guard options.runs(.files), let name = section.sourceStage, let source = earlier[name] else { return }
+        try add(section.title, line: section.line, parts: [section.title, source.key.text, section.body]) { path in
+            try writeLayer(path) { changes in
+                try StageCopies(section: section, file: definition.name, stage: name).copy(
+                    from: try source.tree.merged(source.ownership), into: changes)
+            }
+        }
+    }
+
+    private func addApps() throws {
+        for app in stage.apps {
+            let files = AppFiles(app, stage)
+            try add("app \(app)", line: files.line, parts: ["app"] + files.parts) { path in
+                try writeLayer(path) { try files.write(into: $0, time: options.image.latestTime ?? 0) }
+            }
+            if let section = stage.section(.appfiles, app: app) { try copyFromHost(section, root: "/scif/apps/\(app)/") }
+        }
+    }
+
+    // MARK: Programs
+
+    private func bootstrap(_ tool: BootstrapTool) throws {
+        log.info("Bootstrapping with \(stage.header.agent)")
+        let line = stage.header.entries.first?.line ?? 0
+        try add("bootstrap", line: line, parts: ["bootstrap", tool.identity]) { path in
+            let script = SectionOutput.traceSetting + "\n" + tool.script
+            try execute(
+                "bootstrap", line: line, script: script, program: ["/bin/sh", "-ex", nextHostScript], place: .host,
+                environment: tool.environment, layer: path)
+        }
+    }
+
+    /// `%pre` and `%setup`, which see the host. What they read there is unknown, so they are always run; what follows
+    /// depends on what they have changed.
+    private func host(_ kind: Section.Kind) throws {
+        guard options.runs(kind), let section = stage.section(kind) else { return }
+        log.info("Running \(kind.rawValue) scriptlet")
+        let path = "\(temporary.path)/\(kind.rawValue).sqfs"
+        let script = try SectionScript(section, body: section.body, path: nextHostScript)
+        try execute(
+            section.title, line: section.line, script: script.text, program: script.program, place: .host,
+            environment: [:], layer: path)
+        let digest = try FileDigests(folder: options.layers.folder + "/digests").digest(of: path)
+        try add(section.title, line: section.line, parts: [section.title, digest]) { target in
+            guard link(path, target) == 0 || errno == EXDEV else { throw SystemError.last("link \(target)") }
+            if Files.status(target) == nil { try Files.replace(target, with: try Files.read(path, limit: .max), mode: 0o600) }
+        }
+        unlink(path)
+    }
+
+    private func post() throws {
+        guard options.runs(.post) else { return }
+        var body = stage.section(.post)?.body ?? ""
+        for app in stage.apps {
+            guard let section = stage.section(.appinstall, app: app) else { continue }
+            body += "\ncd /scif/apps/\(app)\n. /scif/apps/\(app)/scif/env/01-base.sh\n\(section.body)\ncd /\n"
+        }
+        guard let section = stage.section(.post) ?? stage.sections.first(where: { $0.kind == .appinstall }), !body.isEmpty else { return }
+        let script = try SectionScript(
+            Section(kind: .post, app: "", arguments: section.kind == .post ? section.arguments : "", body: body, line: section.line),
+            body: body, path: SectionRun.containerScript)
+        let binds = options.binds.map { "\($0.source):\($0.destination):\($0.isReadOnly)" }
+        try add("%post", line: section.line, parts: ["post", body, section.arguments] + binds) { path in
+            log.info("Running post scriptlet")
+            try execute(
+                "%post", line: section.line, script: script.text, program: script.program, place: .container,
+                environment: try ContainerEnvironment(try tree.lowers, log).variables, layer: path)
+        }
+    }
+
+    /// `%test` of a stage that is not the image.
+    func test() throws {
+        guard options.runsTests, options.runs(.test), let section = stage.section(.test) else { return }
+        log.info("Running testscript")
+        try execute(
+            "%test", line: section.line, script: SectionScript.standalone(section), program: [SectionRun.containerScript],
+            place: .container, environment: try ContainerEnvironment(try tree.lowers, log).variables, layer: nil)
+    }
+
+    /// Where the script of the next section on the host will be.
+    private var nextHostScript: String { "\(temporary.path)/section\(count + 1).script" }
+
+    /// Runs a script over what there is so far.
+    /// - Parameter layer: file that gets the changes; nil where they are thrown away.
+    private func execute(
+        _ title: String, line: Int, script: String, program: [String], place: SectionRun.Place, environment: [String: String],
+        layer: String?
+    ) throws {
+        let hostScript = nextHostScript
+        count += 1
+        let work = WorkFolder("\(temporary.path)/section\(count)")
+        var run = SectionRun(lowers: try tree.lowers, identity: identity, work: work, script: script)
+        run.place = place
+        run.program = program
+        run.environment = environment
+        run.binds = options.binds
+        if place == .host {
+            try Files.replace(hostScript, with: Array(script.utf8), mode: 0o700)
+            run.scriptPath = hostScript
+            run.environment = HostEnvironment.variables(work.hostRoot).merging(environment) { _, new in new }
+        }
+        let output = try SectionOutput(
+            prefix: options.showsPrefix ? "[\(stage.name.map { "\($0) " } ?? "")\(title)]" : "",
+            log: layer.map { $0.replacingSuffix(".part", "") + ".log" }, isQuiet: log.level < .info)
+        run.output = (output.output, output.errors)
+        let outcome: SectionRun.Outcome
+        do {
+            outcome = try run.run(log) { changes in
+                guard let layer else { return }
+                try self.harvest(changes, to: layer)
+            }
+        } catch {
+            _ = output.finish()
+            throw error
+        }
+        let result = output.finish()
+        switch outcome {
+        case .ended(0): break
+        case .ended(let status):
+            throw BuildError.section(
+                SectionFailure(
+                    file: definition.name, title: title, line: line, status: status, lastLine: result.lastLine.map { line + $0 },
+                    text: sourceLine(result.lastLine.map { line + $0 }), tail: result.tail, work: work, lowers: tree))
+        case .noOverlay:
+            throw BuildError.refused(
+                "this host cannot lay an overlay over an image in \(temporary.path): name a directory of a local disk (ext4, xfs, btrfs) with --tmpdir; `singularity doctor` tells more"
+            )
+        case .failed: throw BuildError.told
+        }
+        TemporaryFolder.remove(work.path, identity)
+    }
+
+    // MARK: After a failure
+
+    /// A shell in a stage whose section has failed.
+    func openShell(_ failure: SectionFailure) throws {
+        var run = SectionRun(lowers: try failure.lowers.lowers, identity: identity, work: failure.work, script: "")
+        run.program = ["/bin/sh", "-i"]
+        run.environment = try ContainerEnvironment(run.lowers, log).variables
+        run.binds = options.binds
+        _ = try run.run(log) { _ in }
+    }
+
+    /// Unpacks a stage whose section has failed into a directory.
+    /// - Returns: the directory.
+    func keep(_ failure: SectionFailure, beside target: String) throws -> String {
+        let path = "\(target).failed-\(getpid())"
+        let layer = "\(temporary.path)/failed.sqfs"
+        let result = try Process.inChild {
+            try identity.enter()
+            try harvest(SectionRun.Changes(upper: failure.work.upper), to: layer)
+            return []
+        } failed: { log.fatal("\($0)") }
+        guard result != nil else { throw BuildError.told }
+        let unpacked = try Process.inChild {
+            var tree = failure.lowers
+            tree.layers.append(layer)
+            try SandboxSink(path, asRoot: identity == .root, latestTime: nil).write(
+                try tree.merged(ownership), threads: writer.threads)
+            return []
+        } failed: { log.fatal("\($0)") }
+        guard unpacked != nil else { throw BuildError.told }
+        return path
+    }
+
+    private func sourceLine(_ number: Int?) -> String? {
+        guard let number, number > 0 else { return nil }
+        let lines = definition.text.split(separator: "\n", omittingEmptySubsequences: false)
+        return number <= lines.count ? String(lines[number - 1]) : nil
+    }
+
+    /// Writes what a section has changed as a layer. In the section's user namespace.
+    private func harvest(_ changes: SectionRun.Changes, to path: String) throws {
+        var others: [HostTree.FileIdentity: (uid: UInt32, gid: UInt32)] = [:]
+        for (file, owner) in changes.others { others[.init(device: file.device, inode: file.inode)] = (owner.uid, owner.gid) }
+        let upper = try HostTree.read(changes.upper, ownership: ownership, others: others)
+        try LayerFile.write(upper, to: path, options: writer)
+    }
+}
+
+extension String {
+    fileprivate func replacingSuffix(_ suffix: String, _ other: String) -> String {
+        hasSuffix(suffix) ? String(dropLast(suffix.count)) + other : self
+    }
+}

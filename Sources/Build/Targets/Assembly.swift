@@ -1,0 +1,107 @@
+import Definition
+import FoundationEssentials
+import Glibc
+import ImageTree
+import Linux
+import Messages
+import Runtime
+import SIF
+import SquashFS
+
+/// Writes the finished stage as the target. Everything here is done in a child that may have threads.
+struct Assembly {
+    let stage: StageBuild
+    let options: BuildOptions
+    let arguments: [String: String]
+    let isUpdate: Bool
+    let log: Log
+
+    /// The finished tree, and what stands beside it in a SIF.
+    func finish() throws -> (root: Node, description: SIFTarget.Description) {
+        let root = try stage.tree.merged(stage.ownership)
+        let time = options.image.latestTime ?? Self.newestTime(root)
+        let architecture = ElfArchitecture.of(root) ?? Architecture(name: options.fetch.pull.platform.architecture) ?? .host
+        if architecture.name != options.fetch.pull.platform.architecture {
+            log.verbose("the image's programs are for \(architecture), not for \(options.fetch.pull.platform.architecture)")
+        }
+        try StageDescription(
+            definition: stage.definition, stage: stage.stage, base: stage.base, architecture: architecture.name, time: time,
+            force: options.force, runs: options.runs, isUpdate: isUpdate, warn: { log.warning($0) }
+        ).write(into: root)
+        var description = SIFTarget.Description(
+            definition: stage.definition.text, metadata: try InspectMetadata(root).json, architecture: architecture)
+        description.objects.append(("build.json", .genericJSON, Array(try record().compact.utf8)))
+        // What programs print is not the same twice.
+        if options.image.latestTime == nil, let text = buildLog() { description.objects.append(("build.log", .generic, text)) }
+        return (root, description)
+    }
+
+    /// The newest time of a file that does not lie in the future.
+    private static func newestTime(_ root: Node) -> Int64 {
+        let now = Int64(time(nil))
+        var newest: Int64 = 0
+        var pending = [root]
+        while let node = pending.popLast() {
+            let time = node.attributes.modificationTime
+            if time > newest && time <= now { newest = time }
+            if let directory = node.directory { pending += directory.children.values }
+        }
+        return newest
+    }
+
+    /// What the image was made of.
+    private func record() throws -> JSONValue {
+        let digests = FileDigests(folder: options.layers.folder + "/digests")
+        let inputs = try stage.inputs.sorted().map { path -> JSONValue in
+            let isFile = Files.status(path).map { $0.st_mode & S_IFMT == S_IFREG } ?? false
+            return .object([("path", .string(path)), ("sha256", .string(isFile ? try digests.digest(of: path) : ""))])
+        }
+        return .object([
+            ("tool", .string("singularity \(ProgramVersion.text)")),
+            ("base", .object([("name", .string(stage.base.name)), ("digest", .string(stage.base.identity))])),
+            ("arguments", .object(sorted: arguments)), ("inputs", .array(inputs)),
+        ])
+    }
+
+    private func buildLog() -> [UInt8]? {
+        var out: [UInt8] = []
+        for (title, path) in stage.logs {
+            guard let text = try? Files.read(path, limit: 64 << 20) else { continue }
+            out += Array("==> \(title)\n".utf8) + text
+        }
+        return out.isEmpty ? nil : out
+    }
+
+    private func writer(at time: Int64?) -> ImageOptions {
+        var image = options.image
+        image.writer = stage.writerOptions
+        image.writer.modificationTime = UInt32(clamping: time ?? 0)
+        return image
+    }
+
+    /// Writes a SIF to a file that has no name yet.
+    func writeSIF(_ output: OutputFile) throws {
+        let (root, description) = try finish()
+        let target = SIFTarget(output, options: writer(at: options.image.latestTime ?? Self.newestTime(root)))
+        try target.write(description) { _ in root }
+    }
+
+    /// Writes a bare SquashFS to a file that has no name yet.
+    func writeSquashFS(_ output: OutputFile) throws {
+        let (root, _) = try finish()
+        let image = writer(at: options.image.latestTime ?? Self.newestTime(root))
+        let writer = try ImageWriter(output.descriptor, options: image.writer, name: output.path)
+        var sink = SquashFSSink(writer, latestTime: image.latestTime)
+        _ = try sink.write(root)
+    }
+
+    /// Writes a directory.
+    func writeSandbox(_ path: String) throws {
+        let (root, _) = try finish()
+        let sink = SandboxSink(path, asRoot: getuid() == 0 && stage.identity == .root, latestTime: options.image.latestTime)
+        try sink.write(root, threads: stage.writerOptions.threads)
+        if sink.hasLostOwners {
+            log.warning("\(path) is on a file system without extended attributes: files of other users have become yours in it")
+        }
+    }
+}

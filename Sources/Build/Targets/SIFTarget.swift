@@ -1,0 +1,68 @@
+import Glibc
+import ImageTree
+import Linux
+import SIF
+import SquashFS
+
+/// How an image file is written.
+public struct ImageOptions: Sendable {
+    public var writer: WriterOptions
+    /// Unix seconds: newer times are set back to it (SOURCE_DATE_EPOCH).
+    public var latestTime: Int64?
+
+    public init(writer: WriterOptions, latestTime: Int64?) {
+        self.writer = writer
+        self.latestTime = latestTime
+    }
+}
+
+/// Writes a SIF with one root file system. Same input, same bytes: it has neither an identifier nor times of its own.
+public struct SIFTarget {
+    private let output: OutputFile
+    private let options: ImageOptions
+
+    /// - Parameter path: gets its content only when all is complete.
+    public init(_ path: String, options: ImageOptions) throws(SystemError) {
+        self.init(try OutputFile(path, mode: 0o755), options: options)
+    }
+
+    init(_ output: OutputFile, options: ImageOptions) {
+        self.output = output
+        self.options = options
+    }
+
+    /// What stands before the file system.
+    public struct Description {
+        public var definition: String
+        /// The object that `inspect` prints from.
+        public var metadata: JSONValue
+        /// Further JSON objects and texts, by name.
+        public var objects: [(name: String, type: DataType, bytes: [UInt8])] = []
+        public var architecture: Architecture
+
+        public init(definition: String, metadata: JSONValue, architecture: Architecture) {
+            self.definition = definition
+            self.metadata = metadata
+            self.architecture = architecture
+        }
+    }
+
+    /// Writes everything; ``commit()`` gives it its name.
+    /// - Parameter makeTree: hands over contents as they come, and returns the tree.
+    func write(_ description: Description, makeTree: (ImageWriter) throws -> Node) throws {
+        let sif = try SIFWriter(creating: output.descriptor, name: output.path, time: nil, id: [])
+        try sif.add(NewObject(.definitionFile), Array(description.definition.utf8))
+        try sif.add(NewObject(.genericJSON, name: "inspect-metadata.json"), Array(description.metadata.compact.utf8))
+        for object in description.objects { try sif.add(NewObject(object.type, name: object.name), object.bytes) }
+        let partition = NewObject(.partition, detail: .partition(.squashFS, .primarySystem, description.architecture))
+        try sif.add(partition) { (position: UInt64) throws -> UInt64 in
+            let writer = try ImageWriter(output.descriptor, at: position, options: options.writer, name: output.path)
+            let root = try makeTree(writer)
+            var sink = SquashFSSink(writer, latestTime: options.latestTime)
+            return try sink.write(root)
+        }
+        try sif.commit()
+    }
+
+    func commit() throws { try output.commit() }
+}

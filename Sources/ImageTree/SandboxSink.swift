@@ -1,0 +1,202 @@
+import BlockIO
+import CLinux
+import Glibc
+import Linux
+import SquashFS
+
+/// Writes a tree as a directory of the host.
+///
+/// An ordinary user's sandbox has files of its owner only, whose directories the owner can change and remove; who they
+/// belong to in an image stands in their ``OwnerRecord``.
+public final class SandboxSink {
+    private let root: String
+    private let isRoot: Bool
+    private let latestTime: Int64?
+    private var written: [ObjectIdentifier: String] = [:]
+    private var contents: [(content: FileContent, path: String, attributes: Attributes)] = []
+    private var directories: [(path: String, attributes: Attributes)] = []
+    private var lacksRecords = false
+
+    /// - Parameters:
+    ///   - path: a directory that is not there yet.
+    ///   - asRoot: owners and devices can be set.
+    public init(_ path: String, asRoot: Bool, latestTime: Int64?) {
+        root = path
+        isRoot = asRoot
+        self.latestTime = latestTime
+    }
+
+    /// Some owner could not be recorded, as the file system has no attributes.
+    public var hasLostOwners: Bool { lacksRecords }
+
+    /// Writes the tree.
+    /// - Parameter threads: that decompress and write contents.
+    public func write(_ tree: Node, threads: Int) throws {
+        guard mkdir(root, 0o700) == 0 else { throw SystemError.last("mkdir \(root)") }
+        var pending = [(tree, root)]
+        while let (node, path) = pending.popLast() {
+            directories.append((path, node.attributes))
+            guard let directory = node.directory else { continue }
+            for (name, child) in directory.sorted {
+                let place = path + "/" + String(decoding: name, as: UTF8.self)
+                if child.isDirectory {
+                    guard mkdir(place, 0o700) == 0 else { throw SystemError.last("mkdir \(place)") }
+                    pending.append((child, place))
+                } else {
+                    try write(child, place)
+                }
+            }
+        }
+        try writeContents(threads: threads)
+        // Times and modes of directories last: what is made in them changes the one, and may need the other.
+        for (path, attributes) in directories.reversed() { finish(path, attributes, isDirectory: true) }
+    }
+
+    private func write(_ node: Node, _ path: String) throws {
+        let key = ObjectIdentifier(node)
+        if let first = written[key] {
+            guard link(first, path) == 0 else { throw SystemError.last("link \(path)") }
+            return
+        }
+        written[key] = path
+        switch node.content {
+        case .file(let content): contents.append((content, path, node.attributes))
+        case .symlink(let target):
+            guard symlink(String(decoding: target, as: UTF8.self), path) == 0 else { throw SystemError.last("link \(path)") }
+            if isRoot { lchown(path, node.attributes.uid, node.attributes.gid) }
+            setTime(path, node.attributes, isLink: true)
+        case .fifo:
+            guard mkfifo(path, mode_t(node.attributes.mode)) == 0 else { throw SystemError.last("mkfifo \(path)") }
+            finish(path, node.attributes, isDirectory: false)
+        case .blockDevice(let number): try makeDevice(path, node.attributes, number, isBlock: true)
+        case .characterDevice(let number): try makeDevice(path, node.attributes, number, isBlock: false)
+        // A socket has no meaning without its program.
+        case .socket, .directory: break
+        }
+    }
+
+    private func makeDevice(_ path: String, _ attributes: Attributes, _ number: UInt32, isBlock: Bool) throws {
+        let device = OwnerRecord.Device(isBlock: isBlock, major: number >> 8 & 0xfff, minor: number & 0xff | number >> 12 & 0xfff00)
+        if isRoot {
+            let kind: mode_t = isBlock ? 0o060000 : 0o020000
+            guard mknod(path, kind | mode_t(attributes.mode), dev_t(device.number)) == 0 else { throw SystemError.last("mknod \(path)") }
+            return finish(path, attributes, isDirectory: false)
+        }
+        let file = try OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
+        _ = file.rawValue
+        finish(path, attributes, isDirectory: false, device: device)
+    }
+
+    // MARK: Contents
+
+    private func writeContents(threads: Int) throws {
+        let shares = max(1, min(threads, contents.count / 16))
+        let board = WorkBoard(contents.count)
+        nonisolated(unsafe) let sink = self
+        var workers: [WorkerThread] = []
+        for _ in 1..<max(2, shares) where shares > 1 {
+            workers.append(try WorkerThread { sink.work(board) })
+        }
+        work(board)
+        for worker in workers { worker.join() }
+        if let failure = board.failure { throw failure }
+    }
+
+    private func work(_ board: WorkBoard) {
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
+        defer { buffer.deallocate() }
+        while let index = board.next() {
+            do { try write(contents[index].content, contents[index].path, contents[index].attributes, buffer) } catch {
+                board.fail(error)
+            }
+        }
+    }
+
+    private func write(
+        _ content: FileContent, _ path: String, _ attributes: Attributes, _ buffer: UnsafeMutableRawBufferPointer
+    ) throws {
+        let mode = mode_t(attributes.mode) | (isRoot ? 0 : 0o200)
+        let file = try OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: mode & 0o777)
+        if let stream = try content.stream() {
+            while true {
+                let count = try stream.read(into: buffer)
+                if count == 0 { break }
+                try Files.writeAll(UnsafeRawBufferPointer(rebasing: buffer[..<count]), to: file.rawValue, name: path)
+            }
+        }
+        if isRoot, attributes.uid != 0 || attributes.gid != 0 { fchown(file.rawValue, attributes.uid, attributes.gid) }
+        if mode_t(attributes.mode) != mode & 0o777 { fchmod(file.rawValue, mode_t(attributes.mode)) }
+        for attribute in attributes.xattrs { fsetxattr(file.rawValue, attribute.name, attribute.value, attribute.value.count, 0) }
+        if !isRoot, attributes.uid != 0 || attributes.gid != 0 {
+            record(OwnerRecord(uid: attributes.uid, gid: attributes.gid), path)
+        }
+        let time = timespec(tv_sec: Int(attributes.modificationTime), tv_nsec: 0)
+        withUnsafePointer(to: (time, time)) {
+            $0.withMemoryRebound(to: timespec.self, capacity: 2) { _ = futimens(file.rawValue, $0) }
+        }
+    }
+
+    private func record(_ record: OwnerRecord, _ path: String) {
+        if path.withCString({ record.write($0) }) != 0 { lacksRecords = true }
+    }
+
+    private func finish(_ path: String, _ attributes: Attributes, isDirectory: Bool, device: OwnerRecord.Device? = nil) {
+        if isRoot { lchown(path, attributes.uid, attributes.gid) }
+        for attribute in attributes.xattrs { lsetxattr(path, attribute.name, attribute.value, attribute.value.count, 0) }
+        var mode = attributes.mode
+        var record = OwnerRecord(uid: attributes.uid, gid: attributes.gid, device: device)
+        if !isRoot && isDirectory && mode & 0o700 != 0o700 {
+            record.mode = mode
+            mode |= 0o700
+        }
+        if !isRoot && !record.isDefault { self.record(record, path) }
+        chmod(path, mode_t(mode))
+        setTime(path, attributes, isLink: false)
+    }
+
+    private func setTime(_ path: String, _ attributes: Attributes, isLink: Bool) {
+        let seconds = min(attributes.modificationTime, latestTime ?? .max)
+        let time = timespec(tv_sec: Int(seconds), tv_nsec: 0)
+        withUnsafePointer(to: (time, time)) {
+            $0.withMemoryRebound(to: timespec.self, capacity: 2) {
+                _ = utimensat(AT_FDCWD, path, $0, isLink ? AT_SYMLINK_NOFOLLOW : 0)
+            }
+        }
+    }
+}
+
+/// Numbers of pieces of work that threads take one after the other.
+///
+/// `@unchecked Sendable`: all state is behind ``lock``.
+private final class WorkBoard: @unchecked Sendable {
+    private let lock = Monitor()
+    private let count: Int
+    private var index = 0
+    private var error: (any Error)?
+
+    init(_ count: Int) { self.count = count }
+
+    func next() -> Int? {
+        lock.locked {
+            guard error == nil, index < count else { return nil }
+            index += 1
+            return index - 1
+        }
+    }
+
+    func fail(_ failure: any Error) { lock.locked { error = error ?? failure } }
+    var failure: (any Error)? { lock.locked { error } }
+}
+
+extension FileContent {
+    /// The bytes in order; nil for an empty file.
+    public func stream() throws -> (any ByteStream)? {
+        switch self {
+        case .empty: return nil
+        case .bytes(let bytes): return MemoryStream(bytes)
+        case .image(let image, let layout): return ImageFileStream(image, layout)
+        case .host(let file): return try FileStream(path: file.path)
+        case .stored: throw TreeError.notReadable
+        }
+    }
+}

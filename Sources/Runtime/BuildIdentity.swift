@@ -1,0 +1,47 @@
+import Glibc
+import Linux
+
+/// Who a build section is, and how owners that it sets are kept.
+public enum BuildIdentity: Sendable, Equatable {
+    /// Root of the host, without a user namespace.
+    case root
+    /// Root of a user namespace with the user's subordinate ids, which exist there.
+    case ranges(SubordinateIDs)
+    /// Root of a user namespace in which nobody else exists; owners are recorded.
+    case recorded
+
+    /// What this process can have.
+    /// - Parameter ignoresRanges: owners are recorded although there are subordinate ids.
+    public static func available(ignoresRanges: Bool = false) -> BuildIdentity {
+        let facts = HostFacts.current()
+        if facts.mayMount && facts.uid == 0 { return .root }
+        if !ignoresRanges, let account = facts.account, let ids = SubordinateIDs.of(user: account.name, uid: facts.uid) {
+            return .ranges(ids)
+        }
+        return .recorded
+    }
+
+    /// Enters the user namespace. Only for a process with one thread.
+    public func enter() throws(RuntimeError) {
+        do throws(SystemError) {
+            switch self {
+            case .root: break
+            case .ranges(let ids): try UserNamespace.enter(asRootWith: ids)
+            case .recorded: try UserNamespace.enterAsRoot()
+            }
+        } catch {
+            throw .step(
+                "creating a user namespace for the build", error,
+                hint: "this host does not let ordinary users do that; `singularity doctor` names the setting and the remedy")
+        }
+    }
+
+    /// For people.
+    public var explanation: String {
+        switch self {
+        case .root: "as root"
+        case .ranges: "in a user namespace with the ranges of /etc/subuid and /etc/subgid"
+        case .recorded: "in a user namespace with one id; owners that programs set are recorded"
+        }
+    }
+}

@@ -1,0 +1,257 @@
+import CLinux
+import Glibc
+import Linux
+import Messages
+
+/// A script that runs as root in a writable view of an image, without root: a section of a definition file.
+public struct SectionRun: Sendable {
+    /// Where the script runs.
+    public enum Place: Sendable, Equatable {
+        /// In the container.
+        case container
+        /// On the host, with the container's tree in reach.
+        case host
+    }
+
+    /// Images and directories that the view is made of, the newest first.
+    public var lowers: [ImageFile]
+    public var identity: BuildIdentity
+    /// A directory of the host for changes, with room on a disk.
+    public var work: WorkFolder
+    public var place: Place
+    /// The words of the program; the script's path is one of them.
+    public var program: [String]
+    /// Text of the script.
+    public var script: String
+    /// Where the script is, in the container or on the host.
+    public var scriptPath: String
+    /// All variables of the program.
+    public var environment: [String: String]
+    public var binds: [BindSpec]
+    /// Descriptors that become its standard output and standard error; nil for those of this process.
+    public var output: (output: CInt, errors: CInt)?
+    /// A tree that is changed itself, in the place of a layer over the lowers.
+    public var writableTree: String?
+
+    /// The script in a container.
+    public static let containerScript = "/.post.script"
+
+    public init(lowers: [ImageFile], identity: BuildIdentity, work: WorkFolder, script: String) {
+        self.lowers = lowers
+        self.identity = identity
+        self.work = work
+        self.script = script
+        place = .container
+        program = ["/bin/sh", "-ex", Self.containerScript]
+        scriptPath = Self.containerScript
+        environment = [:]
+        output = nil
+        binds = []
+    }
+
+    /// How a section ended, as its own process hands it on.
+    public enum Outcome: Equatable {
+        /// The script's exit status, or 128 + the signal that ended it.
+        case ended(Int32)
+        /// The host has no overlay for this.
+        case noOverlay
+        /// Told on standard error already.
+        case failed
+    }
+
+    /// Exit status of the worker where the host has no overlay.
+    private static let noOverlayStatus: Int32 = 254
+    private static let failureStatus: Int32 = 255
+
+    /// Runs the script in a process of its own, and then, where it has succeeded, `harvest` in the same user namespace.
+    /// Only for a process with one thread.
+    /// - Parameters:
+    ///   - harvest: takes the changes; may start threads.
+    public func run(_ log: Log, harvest: (Changes) throws -> Void) throws -> Outcome {
+        var ends: [CInt] = [0, 0]
+        guard clinux_pipe(&ends) == 0 else { throw SystemError.last("pipe") }
+        let result = OwnedDescriptor(ends[0])
+        let report = ends[1]
+        let worker = try Process.fork {
+            close(ends[0])
+            Process.dieWithParent()
+            do {
+                let status = try work(log, harvest)
+                try Files.writeAll(Array("\(status)".utf8), to: report, name: "pipe")
+                exit(0)
+            } catch let error as OverlayRefused {
+                log.verbose("no overlay: \(error.cause)")
+                exit(Self.noOverlayStatus)
+            } catch {
+                log.fatal("\(error)")
+                exit(Self.failureStatus)
+            }
+        }
+        close(report)
+        let text = String(decoding: try Files.read(result, name: "pipe"), as: UTF8.self)
+        let status = Process.wait(for: worker)
+        if let number = Int32(text), status == 0 { return .ended(number) }
+        return (status >> 8) & 0xff == Self.noOverlayStatus ? .noOverlay : .failed
+    }
+
+    /// What a section has changed.
+    public struct Changes {
+        /// The upper directory, as this process sees it.
+        public var upper: String
+        /// Owners of links, pipes and sockets, by device and inode number.
+        public var others: [FileKey: Owner]
+
+        public init(upper: String, others: [FileKey: Owner] = [:]) {
+            self.upper = upper
+            self.others = others
+        }
+
+        public struct FileKey: Hashable, Sendable {
+            public var device: UInt64
+            public var inode: UInt64
+            public init(device: UInt64, inode: UInt64) {
+                self.device = device
+                self.inode = inode
+            }
+        }
+
+        public struct Owner: Equatable, Sendable {
+            public var uid: UInt32
+            public var gid: UInt32
+        }
+    }
+
+    /// The overlay could not be mounted.
+    struct OverlayRefused: Error {
+        let cause: any Error
+    }
+
+    // MARK: In the worker
+
+    private func work(_ log: Log, _ harvest: (Changes) throws -> Void) throws -> Int32 {
+        try identity.enter()
+        // The worker must hear of its children, whatever the caller ignores.
+        signal(SIGCHLD, SIG_DFL)
+        umask(0)
+        try work.prepare(isRecorded: identity == .recorded)
+        if place == .container { try writeScript() }
+        var means: [SectionRoot.Layer] = []
+        for lower in lowers { means.append(try SectionRoot.Layer(lower, identity, log)) }
+        let root = SectionRoot(run: self, log: log)
+        let records = OwnedDescriptor(clinux_memfd("owners"))
+        guard records.rawValue >= 0 else { throw SystemError.last("memfd_create") }
+        let usesNewPID = place == .container && root.mayHaveProcesses
+        let recordsNumber = records.rawValue
+        let box = means
+        var failure: [CInt] = [0, 0]
+        guard clinux_pipe(&failure) == 0 else { throw SystemError.last("pipe") }
+        let told = OwnedDescriptor(failure[0])
+        let child = try Process.fork {
+            Process.dieWithParent()
+            close(failure[0])
+            do {
+                // A process that makes a PID namespace can have no threads afterwards, and the worker needs some.
+                if usesNewPID { try Self.becomeInit() }
+                try root.enter(box, newPID: usesNewPID)
+                close(failure[1])
+                try SectionInit(run: self, log: log).run(records: recordsNumber)
+            } catch let error as OverlayRefused {
+                try? Files.writeAll(Array("overlay \(error.cause)".utf8), to: failure[1], name: "pipe")
+                _exit(255)
+            } catch {
+                log.fatal("\(error)")
+                try? Files.writeAll(Array("failed".utf8), to: failure[1], name: "pipe")
+                _exit(255)
+            }
+        }
+        close(failure[1])
+        for layer in means { layer.giveAway() }
+        means = []
+        let message = String(decoding: try Files.read(told, name: "pipe"), as: UTF8.self)
+        let status = Process.wait(for: child)
+        if message.hasPrefix("overlay ") { throw OverlayRefused(cause: RuntimeError.badOption(String(message.dropFirst(8)))) }
+        if !message.isEmpty { exit(Self.failureStatus) }
+        let code = status & 0x7f == 0 ? (status >> 8) & 0xff : 128 + (status & 0x7f)
+        if code == 0 {
+            try work.remove(script: scriptPath)
+            try harvest(Changes(upper: writableTree ?? work.upper, others: try OwnerList.read(records.rawValue)))
+        }
+        return code
+    }
+
+    /// Goes on in a child that is the first process of a new PID namespace; this process ends as that one does.
+    private static func becomeInit() throws(SystemError) {
+        try Namespaces.pid.unshare()
+        let pid = clinux_fork()
+        guard pid >= 0 else { throw .last("fork") }
+        if pid == 0 {
+            Process.dieWithParent()
+            return
+        }
+        Process.closeDescriptors(except: [])
+        let status = Process.wait(for: pid)
+        _exit(status & 0x7f == 0 ? (status >> 8) & 0xff : 128 + (status & 0x7f))
+    }
+
+    private func writeScript() throws(SystemError) {
+        let path = (writableTree ?? work.upper) + scriptPath
+        unlink(path)
+        let file = try OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o755)
+        try Files.writeAll(Array(script.utf8), to: file.rawValue, name: path)
+    }
+}
+
+/// A directory of the host in which one section's changes come together.
+public struct WorkFolder: Sendable {
+    public let path: String
+    public init(_ path: String) { self.path = path }
+
+    public var upper: String { path + "/upper" }
+    var work: String { path + "/work" }
+    /// Where the view is put together; the host's scripts find the tree below it.
+    var session: String { path + "/session" }
+    /// The container's tree for scripts on the host.
+    public var hostRoot: String { session + "/" + Session.root }
+
+    func prepare(isRecorded: Bool) throws(RuntimeError) {
+        do throws(SystemError) {
+            for folder in [path, upper, work, session] { try Files.makeDirectories(folder, mode: 0o755) }
+        } catch { throw .step("making a temporary directory", error, hint: "--tmpdir names another place") }
+        guard isRecorded else { return }
+        // Without a place for records every owner would be lost: better nothing than a wrong image.
+        let status = upper.withCString { path in
+            setxattr(path, OwnerRecord.attribute, "0:1", 3, 0) == 0 && removexattr(path, OwnerRecord.attribute) == 0 ? 0 : errno
+        }
+        if status != 0 {
+            throw .step(
+                "recording owners in \(path)", SystemError("set an extended attribute", errno: status),
+                hint: "name a directory on a disk that has user attributes (ext4, xfs, btrfs) with --tmpdir, or get ranges in /etc/subuid")
+        }
+    }
+
+    func remove(script: String) throws(SystemError) {
+        if script == SectionRun.containerScript { unlink(upper + script) }
+    }
+}
+
+/// Passes owners from the process that has seen them to the one that writes the layer.
+enum OwnerList {
+    static func write(_ owners: [OwnerEmulation.FileKey: OwnerEmulation.Owner], to descriptor: CInt) {
+        let text = owners.map { "\($0.key.device) \($0.key.inode) \($0.value.uid) \($0.value.gid)\n" }.joined()
+        try? Files.writeAll(Array(text.utf8), to: descriptor, name: "owners")
+    }
+
+    static func read(_ descriptor: CInt) throws(SystemError) -> [SectionRun.Changes.FileKey: SectionRun.Changes.Owner] {
+        lseek(descriptor, 0, SEEK_SET)
+        let copy = OwnedDescriptor(dup(descriptor))
+        let text = String(decoding: try Files.read(copy, name: "owners", limit: 1 << 30), as: UTF8.self)
+        var out: [SectionRun.Changes.FileKey: SectionRun.Changes.Owner] = [:]
+        for line in text.split(separator: "\n") {
+            let numbers = line.split(separator: " ").compactMap { UInt64($0) }
+            guard numbers.count == 4 else { continue }
+            out[.init(device: numbers[0], inode: numbers[1])] = .init(
+                uid: UInt32(truncatingIfNeeded: numbers[2]), gid: UInt32(truncatingIfNeeded: numbers[3]))
+        }
+        return out
+    }
+}
