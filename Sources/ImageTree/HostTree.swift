@@ -7,8 +7,10 @@ import SquashFS
 public struct HostTree {
     /// Whose the files are in the tree.
     public enum Ownership: Sendable {
-        /// As the host says.
+        /// As the host says, where that is not root; a record says who else root stands for.
         case asStored
+        /// The same in a user namespace, where files of others than its users count as root's.
+        case mapped
         /// As their ``OwnerRecord`` says, and root's where they have none.
         case recorded
     }
@@ -22,6 +24,9 @@ public struct HostTree {
             self.inode = inode
         }
     }
+
+    /// Who does not exist in a user namespace (user_namespaces(7)).
+    private static let overflow: UInt32 = 65534
 
     private let ownership: Ownership
     private let others: [FileIdentity: (uid: UInt32, gid: UInt32)]
@@ -74,14 +79,21 @@ public struct HostTree {
         let index = attributes.xattrs.firstIndex { $0.name == OwnerRecord.attribute }
         let record = index.flatMap { OwnerRecord(parsing: attributes.xattrs[$0].value) }
         if let index { attributes.xattrs.remove(at: index) }
-        if case .recorded = ownership {
+        switch ownership {
+        case .asStored: break
+        case .mapped:
+            if attributes.uid == Self.overflow { attributes.uid = 0 }
+            if attributes.gid == Self.overflow { attributes.gid = 0 }
+        case .recorded:
             attributes.uid = 0
             attributes.gid = 0
         }
         if let owner = others[identity] { (attributes.uid, attributes.gid) = owner }
         guard let record else { return }
-        attributes.uid = record.uid
-        attributes.gid = record.gid
+        if attributes.uid == 0 && attributes.gid == 0 {
+            attributes.uid = record.uid
+            attributes.gid = record.gid
+        }
         // Who has changed the mode since then has meant it.
         if let mode = record.mode, mode | 0o700 == attributes.mode { attributes.mode = mode }
         if let device = record.device, case .file(.empty) = content, let number = Device.encoded(device.number) {

@@ -14,6 +14,10 @@ public final class SandboxSink {
     private let latestTime: Int64?
     private var written: [ObjectIdentifier: String] = [:]
     private var contents: [(content: FileContent, path: String, attributes: Attributes)] = []
+    /// Where the files of each directory end in ``contents``: two threads that make files in one directory wait for one
+    /// another.
+    private var ends: [Int] = []
+    private var hardLinks: [(first: String, path: String)] = []
     private var directories: [(path: String, attributes: Attributes)] = []
     private var lacksRecords = false
 
@@ -46,18 +50,17 @@ public final class SandboxSink {
                     try write(child, place)
                 }
             }
+            if contents.count > ends.last ?? 0 { ends.append(contents.count) }
         }
         try writeContents(threads: threads)
+        for (first, path) in hardLinks where link(first, path) != 0 { throw SystemError.last("link \(path)") }
         // Times and modes of directories last: what is made in them changes the one, and may need the other.
         for (path, attributes) in directories.reversed() { finish(path, attributes, isDirectory: true) }
     }
 
     private func write(_ node: Node, _ path: String) throws {
         let key = ObjectIdentifier(node)
-        if let first = written[key] {
-            guard link(first, path) == 0 else { throw SystemError.last("link \(path)") }
-            return
-        }
+        if let first = written[key] { return hardLinks.append((first, path)) }
         written[key] = path
         switch node.content {
         case .file(let content): contents.append((content, path, node.attributes))
@@ -91,7 +94,7 @@ public final class SandboxSink {
 
     private func writeContents(threads: Int) throws {
         let shares = max(1, min(threads, contents.count / 16))
-        let board = WorkBoard(contents.count)
+        let board = WorkBoard(ends.count)
         nonisolated(unsafe) let sink = self
         var workers: [WorkerThread] = []
         for _ in 1..<max(2, shares) where shares > 1 {
@@ -106,8 +109,11 @@ public final class SandboxSink {
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
         defer { buffer.deallocate() }
         while let index = board.next() {
-            do { try write(contents[index].content, contents[index].path, contents[index].attributes, buffer) } catch {
-                board.fail(error)
+            for file in contents[(index > 0 ? ends[index - 1] : 0)..<ends[index]] {
+                do { try write(file.content, file.path, file.attributes, buffer) } catch {
+                    board.fail(error)
+                    return
+                }
             }
         }
     }

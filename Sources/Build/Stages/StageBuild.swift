@@ -62,7 +62,13 @@ final class StageBuild {
     var writerOptions: WriterOptions { writer }
 
     /// Owners of files of a directory.
-    var ownership: HostTree.Ownership { identity == .root ? .asStored : .recorded }
+    var ownership: HostTree.Ownership {
+        switch identity {
+        case .root: .asStored
+        case .ranges: .mapped
+        case .recorded: .recorded
+        }
+    }
 
     /// Does everything that the stage says, but for what the image knows of itself.
     func run() throws {
@@ -318,7 +324,7 @@ final class StageBuild {
     private func harvest(_ changes: SectionRun.Changes, to path: String) throws {
         var others: [HostTree.FileIdentity: (uid: UInt32, gid: UInt32)] = [:]
         for (file, owner) in changes.others { others[.init(device: file.device, inode: file.inode)] = (owner.uid, owner.gid) }
-        let upper = try HostTree.read(changes.upper, ownership: ownership, others: others)
+        let upper = try HostTree.read(changes.upper, ownership: identity == .recorded ? .recorded : .asStored, others: others)
         try LayerFile.write(upper, to: path, options: writer)
     }
 }
