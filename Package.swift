@@ -51,7 +51,7 @@ let package = Package(
     ],
     targets: [
         cLibrary("CZstd"), cLibrary("CLZ4"), cLibrary("CLZMA"), cLibrary("CDeflate"), cLibrary("CZlib"),
-        cLibrary("CBzip2"), cLibrary("CLZO"), cLibrary("CArchive"), cLibrary("CIsal"),
+        cLibrary("CBzip2"), cLibrary("CLZO"), cLibrary("CArchive"), cLibrary("CIsal"), cLibrary("CExt2"),
         .target(name: "CLinux"),
         module("Linux", ["CLinux"]),
         module("BlockIO", ["Linux"]),
@@ -61,6 +61,7 @@ let package = Package(
         module("SIF", ["BlockIO", "Linux"]),
         module("SquashFS", ["BlockIO", "Compression", "Linux", crypto]),
         module("Archive", ["BlockIO", "CArchive"]),
+        module("ExtFS", ["BlockIO", "CExt2"]),
         module("ImageTree", ["Archive", "BlockIO", "CLinux", "Linux", "SquashFS"]),
         module(
             "Registry",
@@ -75,7 +76,7 @@ let package = Package(
         module(
             "Build",
             [
-                "Archive", "BlockIO", "CLinux", "Compression", "Definition", "ImageTree", "Linux", "Messages", "Registry", "Runtime", "SIF", "SquashFS",
+                "Archive", "BlockIO", "CLinux", "Compression", "Definition", "ExtFS", "ImageTree", "Linux", "Messages", "Registry", "Runtime", "SIF", "SquashFS",
                 crypto,
             ]),
         module("Definition", []),

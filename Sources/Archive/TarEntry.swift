@@ -26,4 +26,18 @@ public struct TarEntry: Sendable {
     public var size: Int64
     /// Extended attributes with their full names.
     public var xattrs: [(name: String, value: [UInt8])]
+
+    public init(
+        path: [UInt8], kind: Kind, mode: UInt16, uid: Int64, gid: Int64, modificationTime: Int64, size: Int64,
+        xattrs: [(name: String, value: [UInt8])]
+    ) {
+        self.path = path
+        self.kind = kind
+        self.mode = mode
+        self.uid = uid
+        self.gid = gid
+        self.modificationTime = modificationTime
+        self.size = size
+        self.xattrs = xattrs
+    }
 }

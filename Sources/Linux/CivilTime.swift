@@ -28,4 +28,10 @@ public struct CivilTime: Equatable, Sendable {
         day = Int(dayOfYear - (153 * shiftedMonth + 2) / 5 + 1)
         year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
     }
+
+    /// `2026-11-24T09:05:00Z` (RFC 3339).
+    public var rfc3339: String {
+        func two(_ number: Int) -> String { (number < 10 ? "0" : "") + String(number) }
+        return "\(year)-\(two(month))-\(two(day))T\(two(hour)):\(two(minute)):\(two(second))Z"
+    }
 }

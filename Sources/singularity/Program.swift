@@ -66,7 +66,7 @@ struct Command: Sendable {
     let run: @Sendable (ParsedArguments, Log) throws -> Int32
 
     static let all: [Command] =
-        [execCommand, runCommand, shellCommand, testCommand, buildCommand, pullCommand]
+        [execCommand, runCommand, shellCommand, testCommand, runHelpCommand, buildCommand, pullCommand, inspectCommand, diffCommand]
         + sifCommands + cacheCommands + [doctorCommand, versionCommand, completionCommand, manualCommand]
 }
 

@@ -10,6 +10,9 @@ public struct ContainerFiles: Sendable {
     /// Path below `/.singularity.d/env/` and text, beside the files that every container has.
     var environment: [(name: String, text: String)] = []
     public var runscript: String?
+    /// The tree's own run script stays.
+    private var keepsRunscript = false
+    static let ownRunscript = "/.singularity.d/runscript"
     /// Unix seconds of everything written here.
     var time: Int64
 
@@ -35,6 +38,8 @@ public struct ContainerFiles: Sendable {
         environment = [("10-docker2singularity.sh", OCIScripts.environment(process.Env ?? []))]
         let entrypoint = process.Entrypoint ?? []
         let command = process.Cmd ?? []
+        // What was exported from a container has its run script in it, and names it.
+        keepsRunscript = entrypoint == [Self.ownRunscript] && command.isEmpty
         runscript = OCIScripts.runscript(entrypoint: entrypoint, command: command)
     }
 
@@ -48,7 +53,8 @@ public struct ContainerFiles: Sendable {
         for (path, target) in BaseFiles.links { tree.link(path, target) }
         for (path, text) in BaseFiles.scripts { tree.write(".singularity.d/" + path, text, mode: 0o755) }
         for (name, text) in environment { tree.write(".singularity.d/env/" + name, text, mode: 0o755) }
-        tree.write(".singularity.d/runscript", runscript ?? BaseFiles.defaultRunscript, mode: 0o755)
+        let isKept = keepsRunscript && TreePath.find(Self.ownRunscript, in: root) != nil
+        if !isKept { tree.write(".singularity.d/runscript", runscript ?? BaseFiles.defaultRunscript, mode: 0o755) }
         tree.write(".singularity.d/Singularity", definition, mode: 0o644)
         tree.write(".singularity.d/labels.json", JSONValue.object(sorted: labels).indented, mode: 0o644)
     }

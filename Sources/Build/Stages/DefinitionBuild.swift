@@ -50,7 +50,7 @@ public struct DefinitionBuild {
             last = build
         }
         guard let last else { return }
-        try write(last, target, update)
+        try write(last, target, update, temporary)
         options.layers.shrink(keeping: last.tree.layers)
     }
 
@@ -67,7 +67,7 @@ public struct DefinitionBuild {
 
     // MARK: The target
 
-    private func write(_ stage: StageBuild, _ target: BuildTarget, _ update: Bool) throws {
+    private func write(_ stage: StageBuild, _ target: BuildTarget, _ update: Bool, _ temporary: TemporaryFolder) throws {
         let assembly = Assembly(stage: stage, options: options, arguments: arguments, isUpdate: update, log: log)
         switch target {
         case .sif(let path):
@@ -93,7 +93,10 @@ public struct DefinitionBuild {
                 Files.removeTree(part)
                 throw error
             }
-        case .ociLayout, .ociArchive, .tar: try Exports(assembly: assembly, stage: stage, log: log).write(target)
+        case .ociLayout, .ociArchive, .tar:
+            try inChild(stage) {
+                try Exports(assembly: assembly, options: options, log: log).write(target, temporary: temporary.path)
+            }
         }
     }
 

@@ -36,6 +36,9 @@ struct Assembly {
         return (root, description)
     }
 
+    /// When the newest file of a tree was changed, Unix seconds.
+    func latestTime(of root: Node) -> Int64 { Self.newestTime(root) }
+
     /// The newest time of a file that does not lie in the future.
     private static func newestTime(_ root: Node) -> Int64 {
         let now = Int64(time(nil))

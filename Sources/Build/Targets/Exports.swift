@@ -1,13 +1,175 @@
+import Archive
+import Crypto
+import FoundationEssentials
+import Glibc
+import ImageTree
 import Linux
 import Messages
+import Registry
+import Runtime
 
-/// Targets for other container engines.
+/// Targets for other programs: a tar, or an OCI image of one layer (OCI image specification).
 struct Exports {
     let assembly: Assembly
-    let stage: StageBuild
+    let options: BuildOptions
     let log: Log
 
-    func write(_ target: BuildTarget) throws {
-        throw BuildError.refused("\(target.path): not yet")
+    /// Written in a child that may have threads.
+    /// - Parameter temporary: a directory of this build.
+    func write(_ target: BuildTarget, temporary: String) throws {
+        switch target {
+        case .tar(let path):
+            log.info("Creating tar...")
+            let output = try OutputFile(path, mode: 0o644)
+            let compression: TarWriter.Compression = path.hasSuffix("gz") ? .gzip : path.hasSuffix(".zst") ? .zstd : .none
+            let (root, _) = try assembly.finish()
+            let writer = try TarWriter(compression) { try Files.writeAll($0, to: output.descriptor, name: path) }
+            try TarSink(writer, latestTime: options.image.latestTime).write(root)
+            try writer.finish()
+            try output.commit()
+        case .ociLayout(let name):
+            log.info("Creating OCI layout...")
+            let (path, tag) = Self.split(name)
+            let layout = "\(path).part-\(getpid())"
+            do {
+                try writeLayout(layout, tag: tag)
+                try Self.publish(layout, path)
+            } catch {
+                Files.removeTree(layout)
+                throw error
+            }
+        case .ociArchive(let name):
+            log.info("Creating OCI archive...")
+            let (path, tag) = Self.split(name)
+            let layout = temporary + "/layout"
+            try writeLayout(layout, tag: tag)
+            let output = try OutputFile(path, mode: 0o644)
+            let writer = try TarWriter(.none) { try Files.writeAll($0, to: output.descriptor, name: path) }
+            try TarSink(writer, latestTime: options.image.latestTime ?? 0).write(try HostTree.read(layout, ownership: .recorded))
+            try writer.finish()
+            try output.commit()
+        default: throw BuildError.refused("\(target.path) is not an export")
+        }
+    }
+
+    /// `path:tag`
+    static func split(_ name: String) -> (path: String, tag: String) {
+        guard let colon = name.lastIndex(of: ":"), !name[colon...].contains("/") else { return (name, "latest") }
+        return (String(name[..<colon]), String(name[name.index(after: colon)...]))
+    }
+
+    private static func publish(_ layout: String, _ path: String) throws {
+        if Files.status(path, followLinks: false) != nil { Files.removeTree(path) }
+        guard rename(layout, path) == 0 else { throw SystemError.last("rename to \(path)") }
+    }
+
+    // MARK: The layout
+
+    private struct Blob {
+        var digest: String
+        var size: Int
+    }
+
+    private func writeLayout(_ folder: String, tag: String) throws {
+        try Files.makeDirectories(folder + "/blobs/sha256")
+        let (root, description) = try assembly.finish()
+        let process = try OCIProcess(root)
+        let (layer, diffID) = try writeLayer(root, folder)
+        let created = CivilTime(options.image.latestTime ?? assembly.latestTime(of: root)).rfc3339
+        let labels = try InspectMetadata.labels("/.singularity.d/labels.json", root)
+        let configuration = JSONValue.object([
+            ("created", .string(created)), ("architecture", .string(description.architecture.name)), ("os", .string("linux")),
+            (
+                "config",
+                .object([
+                    ("Env", .array(process.environment.map { .string($0) })), ("Entrypoint", .array([.string(ContainerFiles.ownRunscript)])),
+                    ("Labels", .object(sorted: labels)),
+                ])
+            ),
+            ("rootfs", .object([("type", .string("layers")), ("diff_ids", .array([.string(diffID)]))])),
+            (
+                "history",
+                .array([.object([("created", .string(created)), ("created_by", .string("singularity build"))])])
+            ),
+        ])
+        let config = try write(configuration, folder)
+        let manifest = JSONValue.object([
+            ("schemaVersion", .number(2)), ("mediaType", .string("application/vnd.oci.image.manifest.v1+json")),
+            ("config", Self.descriptor(config, "application/vnd.oci.image.config.v1+json")),
+            ("layers", .array([Self.descriptor(layer, "application/vnd.oci.image.layer.v1.tar+gzip")])),
+        ])
+        let top = try write(manifest, folder)
+        let index = JSONValue.object([
+            ("schemaVersion", .number(2)),
+            (
+                "manifests",
+                .array([
+                    .object([
+                        ("mediaType", .string("application/vnd.oci.image.manifest.v1+json")), ("digest", .string(top.digest)),
+                        ("size", .number(top.size)),
+                        (
+                            "platform",
+                            .object([("architecture", .string(description.architecture.name)), ("os", .string("linux"))])
+                        ),
+                        ("annotations", .object([("org.opencontainers.image.ref.name", .string(tag))])),
+                    ])
+                ])
+            ),
+        ])
+        try Files.replace(folder + "/index.json", with: Array(index.compact.utf8))
+        try Files.replace(folder + "/oci-layout", with: Array("{\"imageLayoutVersion\":\"1.0.0\"}".utf8))
+    }
+
+    private static func descriptor(_ blob: Blob, _ type: String) -> JSONValue {
+        .object([("mediaType", .string(type)), ("digest", .string(blob.digest)), ("size", .number(blob.size))])
+    }
+
+    private func write(_ value: JSONValue, _ folder: String) throws -> Blob {
+        let bytes = Array(value.compact.utf8)
+        let digest = SHA256.hash(data: bytes).hexadecimal
+        try Files.replace("\(folder)/blobs/sha256/\(digest)", with: bytes)
+        return Blob(digest: "sha256:" + digest, size: bytes.count)
+    }
+
+    /// The tree as a gzip-compressed tar, with the digests of both forms.
+    private func writeLayer(_ root: Node, _ folder: String) throws -> (Blob, diffID: String) {
+        let part = folder + "/layer.part"
+        let file = try OwnedDescriptor.open(part, O_RDWR | O_CREAT | O_EXCL, mode: 0o644)
+        let descriptor = file.rawValue
+        var stored = SHA256()
+        var size = 0
+        var plain = SHA256()
+        let compressor = try TarWriter.gzip { bytes in
+            stored.update(bufferPointer: bytes)
+            size += bytes.count
+            try Files.writeAll(bytes, to: descriptor, name: part)
+        }
+        let writer = try TarWriter(.none) { bytes in
+            plain.update(bufferPointer: bytes)
+            try compressor.write(bytes)
+        }
+        try TarSink(writer, latestTime: options.image.latestTime).write(root)
+        try writer.finish()
+        try compressor.finish()
+        let digest = stored.finalize().hexadecimal
+        guard rename(part, "\(folder)/blobs/sha256/\(digest)") == 0 else { throw SystemError.last("rename \(part)") }
+        return (Blob(digest: "sha256:" + digest, size: size), "sha256:" + plain.finalize().hexadecimal)
+    }
+}
+
+/// How another container engine starts the container.
+private struct OCIProcess {
+    /// `NAME=value` of the image's environment, as far as it is plain assignments.
+    var environment: [String] = []
+
+    init(_ root: Node) throws {
+        var shell = ShellSubset(["PATH": EnvironmentPlan.defaultPath])
+        let folder = "/.singularity.d/env"
+        for (name, _) in TreePath.find(folder, in: root)?.directory?.sorted ?? [] {
+            let name = String(decoding: name, as: UTF8.self)
+            guard name < "94", let bytes = try TreePath.read("\(folder)/\(name)", in: root) else { continue }
+            try? shell.source(String(decoding: bytes, as: UTF8.self))
+        }
+        environment = shell.variables.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
     }
 }

@@ -1,0 +1,37 @@
+import Build
+import CommandSyntax
+import Linux
+import Messages
+
+let diffCommand = Command(
+    spec: CommandSpec(
+        "diff", arguments: "<old> <new>", summary: "Show what differs between two images or sandboxes",
+        details: """
+            Compares names, types, modes, owners, attributes and contents. A line begins with A for what only the second has,
+            D for what only the first has, M for what differs, followed by what it is. The exit status is 0 where nothing
+            differs and 1 where something does.
+            """,
+        examples: ["singularity diff old.sif new.sif", "singularity diff --json app.sif sandbox/"],
+        options: [
+            OptionSpec("json", "j", .flag, "print JSON"),
+            OptionSpec("times", nil, .flag, "modification times count too"),
+        ], argumentCount: 2...2)
+) { parsed, log in
+    let changes = try ImageComparison.changes(from: parsed.arguments[0], to: parsed.arguments[1], ignoresTimes: !parsed.has("times"))
+    if parsed.has("json") {
+        let values = changes.map { change in
+            JSONValue.object([
+                ("change", .string(change.kind.rawValue)), ("path", .string(change.path)),
+                ("details", .array(change.details.map { .string($0) })),
+            ])
+        }
+        print(JSONValue.array(values).indented)
+    } else {
+        let letters = ["added": "A", "removed": "D", "changed": "M"]
+        for change in changes {
+            let details = change.details.isEmpty ? "" : " (\(change.details.joined(separator: ", ")))"
+            print("\(letters[change.kind.rawValue] ?? "?") \(change.path)\(details)")
+        }
+    }
+    return changes.isEmpty ? 0 : 1
+}
