@@ -101,8 +101,9 @@ public struct LayerCache: Sendable {
         let entries = entries()
         var total = entries.reduce(0) { $0 + $1.size }
         for entry in entries.sorted(by: { $0.lastUse < $1.lastUse }) where total > limit && !kept.contains(entry.path) {
-            // What another build has used within the last hour, it may still need.
-            if Int64(time(nil)) - entry.lastUse < 3600 { continue }
+            // A build marks what it uses.
+            guard let mark = FileLock.own(entry.path) else { continue }
+            _ = mark
             Self.remove(entry)
             total -= entry.size
         }

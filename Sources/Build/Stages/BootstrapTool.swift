@@ -61,10 +61,12 @@ struct BootstrapTool {
     private static func debian() throws -> String {
         let tool = try need(["debootstrap", "mmdebstrap"], package: "debootstrap or mmdebstrap")
         if tool.hasSuffix("mmdebstrap") {
+            // It cannot mount all that it wants in a user namespace, and needs no more than the host's devices and processes.
             return """
-                set -- --mode=root --variant=minbase --format=directory
+                set -- --mode=root --variant=minbase --format=directory --skip=check/empty --skip=chroot/mount --skip=output/mknod
                 [ -z "$INCLUDE" ] || set -- "$@" --include="$(echo $INCLUDE | tr ' ' ',')"
-                mmdebstrap "$@" "$RELEASE" "$ROOTFS" "$MIRROR"
+                mmdebstrap "$@" --extract-hook='mount --rbind /dev "$1/dev" && mount --rbind /proc "$1/proc"' \\
+                    --customize-hook='umount -l "$1/dev" "$1/proc"' "$RELEASE" "$ROOTFS" "$MIRROR"
                 """
         }
         return """

@@ -26,7 +26,8 @@ final class StageBuild {
     /// Files of the host that went in, with their digests.
     private(set) var inputs: [String] = []
     private var count = 0
-    /// Everything behind the first section that had to be run is run too.
+    /// Keeps others from removing layers that this build uses.
+    private var marks: [FileLock] = []
     private var writer: WriterOptions
 
     init(
@@ -100,6 +101,7 @@ final class StageBuild {
             result = (path, false)
         }
         if result.isCached, line > 0 { log.info("Using cached layer of \(title) (line \(line))") }
+        if let mark = FileLock.share(result.path) { marks.append(mark) }
         let image = try LayerFile.open(result.path)
         // Nothing but a root directory: nothing to mount.
         if image.superblock.inodeCount > 1 { tree.layers.append(result.path) }

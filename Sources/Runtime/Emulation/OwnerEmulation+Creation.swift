@@ -88,13 +88,48 @@ extension OwnerEmulation {
 
     // MARK: Attributes
 
-    /// Access control lists name ids that do not exist here, and no image keeps them: they are taken and forgotten.
+    /// Access control lists name ids that do not exist here, and no image keeps them: what they say to the mode is done,
+    /// the rest is forgotten (acl(5)).
     func setAttribute(_ question: Question) {
-        let prefix = Array("system.posix_acl_".utf8)
-        let isList = withUnsafeTemporaryAllocation(byteCount: 64, alignment: 1) { buffer in
-            let count = clinux_read_memory(question.pid, question.address(1), buffer.baseAddress, UInt64(prefix.count))
-            return count == prefix.count && buffer[..<prefix.count].elementsEqual(prefix)
+        guard let name = attributeName(question), name.hasPrefix("system.posix_acl_") else { return question.pass() }
+        // A list that says no more than a mode is the kernel's business.
+        let size = question.address(3)
+        guard size > Self.leastList, size <= Self.longestList else { return question.pass() }
+        guard name == "system.posix_acl_access" else { return question.answer() }
+        var list = [UInt8](repeating: 0, count: Int(size))
+        let count = list.withUnsafeMutableBytes { clinux_read_memory(question.pid, question.address(2), $0.baseAddress, size) }
+        guard count == Int64(size), let bits = Self.mode(of: list) else { return question.fail(EINVAL) }
+        let path = paths.path
+        let isDescriptor = question.request.call == CLINUX_CALL_FSETXATTR
+        func apply(_ path: UnsafePointer<CChar>) -> CInt {
+            var status = stat()
+            guard Self.look(path, follow: true, &status) == 0 else { return errno }
+            return chmod(path, status.st_mode & 0o7000 | bits) == 0 ? 0 : errno
         }
-        if isList { question.answer() } else { question.pass() }
+        question.finish(
+            isDescriptor
+                ? path.descriptor(question, question.int(0), apply) : path.with(question, AT_FDCWD, question.address(0), apply))
+    }
+
+    /// Bytes of a list with the three entries that every file has.
+    private static let leastList: UInt64 = 4 + 3 * 8
+    private static let longestList: UInt64 = 64 << 10
+
+    /// The permission bits that a list stands for: those of the owner, of the mask or else the group, and of others.
+    private static func mode(of list: [UInt8]) -> mode_t? {
+        guard list.count >= 4, (list.count - 4) % 8 == 0 else { return nil }
+        var found: [UInt16: mode_t] = [:]
+        for start in stride(from: 4, to: list.count, by: 8) {
+            let tag = UInt16(list[start]) | UInt16(list[start + 1]) << 8
+            found[tag] = mode_t(list[start + 2] & 7)
+        }
+        guard let owner = found[0x01], let group = found[0x10] ?? found[0x04], let others = found[0x20] else { return nil }
+        return owner << 6 | group << 3 | others
+    }
+
+    private func attributeName(_ question: Question) -> String? {
+        withUnsafeTemporaryAllocation(byteCount: 256, alignment: 1) { buffer in
+            question.readText(at: question.address(1), into: buffer).map { String(decoding: buffer[..<$0], as: UTF8.self) }
+        }
     }
 }

@@ -7,7 +7,7 @@ let cacheCommands = [
         spec: CommandSpec(
             "cache list", arguments: "", summary: "List what is in the cache",
             options: [
-                OptionSpec("type", "T", .list("names"), "blob, oci or rootfs (default all)"),
+                OptionSpec("type", "T", .list("names"), "blob, oci, rootfs or build (default all)"),
                 OptionSpec("verbose", "v", .flag, "print a line for each file"),
             ], argumentCount: 0...0)
     ) { parsed, log in
@@ -24,14 +24,14 @@ let cacheCommands = [
                 process uses at this moment is kept.
                 """,
             options: [
+                OptionSpec("older-than", nil, .value("time"), "only what was not used for so long, such as 12h, 30d or 4w"),
                 OptionSpec("days", "D", .value("number"), "only what is older than so many days"),
                 OptionSpec("dry-run", "n", .flag, "print what would be removed"),
                 OptionSpec("force", "f", .flag, "do not ask"),
-                OptionSpec("type", "T", .list("names"), "blob, oci or rootfs (default all)"),
+                OptionSpec("type", "T", .list("names"), "blob, oci, rootfs or build (default all)"),
             ], argumentCount: 0...0)
     ) { parsed, log in
-        let days = parsed["days"] ?? "0"
-        guard let age = Int(days), age >= 0 else { throw CommandError("--days \(days): give a number of days") }
+        let age = try leastAge(parsed)
         let isDryRun = parsed.has("dry-run")
         if isDryRun { print("This is a dry run: nothing is removed.") }
         if !isDryRun, !parsed.has("force") {
@@ -42,7 +42,7 @@ let cacheCommands = [
                 "This will delete everything in your cache (containers from all sources and OCI blobs).\nDo you want to continue? [N/y] ")
             guard readLine()?.lowercased() == "y" else { return 0 }
         }
-        for entry in try CacheEntry.all(parsed.all("type")) where time(nil) - entry.created >= age * 86400 {
+        for entry in try CacheEntry.all(parsed.all("type")) where time(nil) - entry.created >= age {
             if isDryRun {
                 print(entry.path)
             } else if entry.remove() {
@@ -55,6 +55,20 @@ let cacheCommands = [
     },
 ]
 
+/// Seconds of `--days` or `--older-than`.
+private func leastAge(_ parsed: ParsedArguments) throws -> Int {
+    if let text = parsed["older-than"] {
+        let units = ["m": 60, "h": 3600, "d": 86400, "w": 7 * 86400]
+        guard let last = text.last, let unit = units[String(last)], let number = Int(text.dropLast()), number >= 0 else {
+            throw CommandError("--older-than \(text): give a number with m, h, d or w behind it, such as 30d")
+        }
+        return number * unit
+    }
+    let days = parsed["days"] ?? "0"
+    guard let age = Int(days), age >= 0 else { throw CommandError("--days \(days): give a number of days") }
+    return age * 86400
+}
+
 /// One thing in the cache.
 struct CacheEntry {
     enum Kind: String, CaseIterable {
@@ -64,6 +78,8 @@ struct CacheEntry {
         case image = "oci"
         /// Unpacked copies.
         case copy = "rootfs"
+        /// What sections of definition files have changed.
+        case layer = "build"
     }
 
     let kind: Kind
@@ -99,11 +115,14 @@ struct CacheEntry {
             case .blob: ["/blob/blobs/sha256", "/blob/blobs/sha512", "/blob/leases", "/blob/tags"]
             case .image: ["/oci-tmp"]
             case .copy: ["/rootfs"]
+            case .layer: ["/build", "/build/digests"]
             }
         return folders.flatMap { folder in
             ((try? Files.entries(root + folder)) ?? []).sorted().compactMap { name in
                 let path = root + folder + "/" + name
-                guard !name.hasSuffix(".lease"), let status = Files.status(path, followLinks: false) else { return nil }
+                // What stands beside a layer goes with it.
+                let isBeside = kind == .layer && (name.hasSuffix(".note") || name.hasSuffix(".log"))
+                guard !isBeside, !name.hasSuffix(".lease"), name != "digests", let status = Files.status(path, followLinks: false) else { return nil }
                 let isDirectory = status.st_mode & S_IFMT == S_IFDIR
                 return CacheEntry(
                     kind: kind, path: path, size: isDirectory ? treeSize(path) : Int64(status.st_size), created: status.st_mtim.tv_sec)
@@ -126,10 +145,17 @@ struct CacheEntry {
         let lockPath = kind == .blob ? UserFolders.cache + "/blob" : path
         guard kind == .image || FileLock.own(lockPath) != nil else { return false }
         Files.removeTree(path)
+        if kind == .layer { for ending in [".note", ".log"] { unlink(path + ending) } }
         return true
     }
 
     // MARK: Text
+
+    /// Which line of which recipe a layer is of.
+    private var note: String {
+        guard kind == .layer, let text = try? Files.readText(path + ".note", limit: 4096) else { return "" }
+        return "  " + text.prefix { $0 != "\n" }
+    }
 
     static func table(_ entries: [CacheEntry]) -> String {
         func padded(_ text: String, _ width: Int) -> String { text + String(repeating: " ", count: max(0, width - text.count)) }
@@ -142,17 +168,20 @@ struct CacheEntry {
             var buffer = [CChar](repeating: 0, count: 32)
             strftime(&buffer, 32, "%Y-%m-%d %H:%M:%S", &parts)
             let date = String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
-            lines.append(padded(name, 25) + padded(date, 23) + padded(ByteCount.text(entry.size), 17) + entry.kind.rawValue)
+            lines.append(padded(name, 25) + padded(date, 23) + padded(ByteCount.text(entry.size), 17) + entry.kind.rawValue + entry.note)
         }
         return lines.joined(separator: "\n") + "\n"
     }
 
     static func summary(_ entries: [CacheEntry]) -> String {
         let blobs = entries.filter { $0.kind == .blob }
-        let images = entries.filter { $0.kind != .blob }
+        let images = entries.filter { $0.kind != .blob && $0.kind != .layer }
+        let layers = entries.filter { $0.kind == .layer && $0.path.hasSuffix(".sqfs") }
         func size(_ list: [CacheEntry]) -> Int64 { list.reduce(0) { $0 + $1.size } }
+        let layerLine =
+            layers.isEmpty ? "" : "\nThere are \(layers.count) build layer(s) using \(ByteCount.text(size(layers))) of space"
         return """
-            There are \(images.count) container file(s) using \(ByteCount.text(size(images))) and \(blobs.count) oci blob file(s) using \(ByteCount.text(size(blobs))) of space
+            There are \(images.count) container file(s) using \(ByteCount.text(size(images))) and \(blobs.count) oci blob file(s) using \(ByteCount.text(size(blobs))) of space\(layerLine)
             Total space used: \(ByteCount.text(size(entries)))
 
             """
