@@ -49,7 +49,8 @@ public final class TarWriter {
     private func check(_ status: CInt) throws {
         if let failure { throw failure }
         guard status == ARCHIVE_OK || status == ARCHIVE_WARN else {
-            throw ArchiveError.corrupt(name: "the archive", detail: archive_error_string(archive).map { String(cString: $0) } ?? "write error")
+            throw ArchiveError.corrupt(
+                name: "the archive", detail: archive_error_string(archive).map { String(cString: $0) } ?? "write error")
         }
     }
 

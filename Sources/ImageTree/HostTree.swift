@@ -16,32 +16,28 @@ public struct HostTree {
     }
 
     /// A file of the host, to tell names of one file.
-    public struct FileIdentity: Hashable, Sendable {
-        public var device: UInt64
-        public var inode: UInt64
-        public init(device: UInt64, inode: UInt64) {
-            self.device = device
-            self.inode = inode
-        }
+    private struct FileIdentity: Hashable {
+        var device: UInt64
+        var inode: UInt64
     }
 
     /// Who does not exist in a user namespace (user_namespaces(7)).
     private static let overflow: UInt32 = 65534
 
     private let ownership: Ownership
-    private let others: [FileIdentity: (uid: UInt32, gid: UInt32)]
+    private let others: [UInt64: (uid: UInt32, gid: UInt32)]
     private var links: [FileIdentity: Node] = [:]
 
-    private init(_ ownership: Ownership, _ others: [FileIdentity: (uid: UInt32, gid: UInt32)]) {
+    private init(_ ownership: Ownership, _ others: [UInt64: (uid: UInt32, gid: UInt32)]) {
         self.ownership = ownership
         self.others = others
     }
 
     /// - Parameters:
-    ///   - others: owners of files that can have no record.
+    ///   - others: owners of links, pipes and sockets, which can have no record, by inode number.
     /// - Throws: ``SystemError`` that names what could not be read.
     public static func read(
-        _ path: String, ownership: Ownership = .asStored, others: [FileIdentity: (uid: UInt32, gid: UInt32)] = [:]
+        _ path: String, ownership: Ownership = .asStored, others: [UInt64: (uid: UInt32, gid: UInt32)] = [:]
     ) throws -> Node {
         var reader = HostTree(ownership, others)
         return try reader.read(path)
@@ -69,13 +65,14 @@ public struct HostTree {
             mode: UInt16(status.st_mode & 0o7777), uid: status.st_uid, gid: status.st_gid,
             modificationTime: Int64(status.st_mtim.tv_sec), xattrs: ExtendedAttributes.read(path))
         var content = try content(path, status)
-        apply(&attributes, &content, identity)
+        let isRegular = [S_IFREG, S_IFDIR].contains(status.st_mode & S_IFMT)
+        apply(&attributes, &content, identity, isRegular: isRegular)
         let result = Node(content, attributes)
         if status.st_nlink > 1 && !result.isDirectory { links[identity] = result }
         return result
     }
 
-    private func apply(_ attributes: inout Attributes, _ content: inout Node.Content, _ identity: FileIdentity) {
+    private func apply(_ attributes: inout Attributes, _ content: inout Node.Content, _ identity: FileIdentity, isRegular: Bool) {
         let index = attributes.xattrs.firstIndex { $0.name == OwnerRecord.attribute }
         let record = index.flatMap { OwnerRecord(parsing: attributes.xattrs[$0].value) }
         if let index { attributes.xattrs.remove(at: index) }
@@ -88,7 +85,7 @@ public struct HostTree {
             attributes.uid = 0
             attributes.gid = 0
         }
-        if let owner = others[identity] { (attributes.uid, attributes.gid) = owner }
+        if !isRegular, let owner = others[identity.inode] { (attributes.uid, attributes.gid) = owner }
         guard let record else { return }
         if attributes.uid == 0 && attributes.gid == 0 {
             attributes.uid = record.uid

@@ -39,7 +39,8 @@ public enum TreePath {
             }
             guard let directory = directories[directories.count - 1].node.directory, let next = directory[part] else {
                 return Place(
-                    directories: directories, node: nil, missing: [part] + pending.reversed(), name: pending.first ?? part, isBlocked: false)
+                    directories: directories, node: nil, missing: [part] + pending.reversed(), name: pending.first ?? part, isBlocked: false
+                )
             }
             let isLast = pending.isEmpty
             if case .symlink(let target) = next.content, !isLast || followLast {

@@ -12,6 +12,10 @@ public enum Process {
         return pid
     }
 
+    /// The child that this process waits for, and that a signal which ends this process must end first. Read in a signal
+    /// handler; only for a process with one thread.
+    public nonisolated(unsafe) static var awaited: pid_t = 0
+
     /// Does something in a child, which may start threads.
     /// - Parameter failed: told in the child why it could not be done.
     /// - Returns: what `body` returned, nil where it has failed.
@@ -31,6 +35,8 @@ public enum Process {
             }
         }
         close(ends[1])
+        awaited = child
+        defer { awaited = 0 }
         let bytes = try Files.read(result, name: "pipe")
         return wait(for: child) == 0 ? bytes : nil
     }

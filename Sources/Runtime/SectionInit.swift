@@ -39,10 +39,11 @@ struct SectionInit {
         // What is not the program's own: it must not get our terminal's signals in our place.
         for number in [SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGTSTP, SIGPIPE] { signal(number, SIG_IGN) }
         let emulation = OwnerEmulation()
+        if run.place == .container, let status = Files.status(run.scriptPath) { emulation.upperDevice = UInt64(status.st_dev) }
         let status = serve(listener, children.rawValue, script, emulation)
         // What the script has left in the background ends with it.
         if getpid() == 1 { kill(-1, SIGKILL) }
-        OwnerList.write(emulation.others, to: records)
+        OwnerList.write(emulation.othersOfLayer, to: records)
         _exit(status & 0x7f == 0 ? (status >> 8) & 0xff : 128 + (status & 0x7f))
     }
 

@@ -62,23 +62,23 @@ struct SectionRoot {
         var prepared = try PreparedMounts(mounts, log)
         try mountRoot(layers)
         guard run.place == .container else {
-            _ = chdir(Self.callersDirectory ?? "/")
+            guard newPID else { return }
+            // Its processes are all that a script on the host sees, so that all of them end with it.
+            do throws(SystemError) { try Mounting.mount("proc", source: "proc", on: "/proc", flags: [.noSuid, .noDev, .noExec]) } catch {
+                throw RuntimeError.step("mounting /proc for a script on the host", error, hint: "")
+            }
             return
         }
         do throws(SystemError) {
             for (index, mount) in mounts.enumerated() { try makePlace(mount, index) }
-            try prepareFiles()
-            guard chdir(Session.root) == 0 else { throw .last("enter the container's root") }
         } catch { throw RuntimeError.step("preparing the container's root", error, hint: "") }
         try prepared.addFiles(files)
         do throws(SystemError) {
-            guard chdir(run.work.session + "/" + Session.root) == 0 else { throw .last("enter the container's root") }
+            guard chdir(Session.root) == 0 else { throw .last("enter the container's root") }
             try Mounting.pivotToWorkingDirectory()
         } catch { throw RuntimeError.step("changing the root directory", error, hint: "") }
         try prepared.attach(unreachable: [:], missingIsWarned: false)
     }
-
-    private static var callersDirectory: String? { Files.workingDirectory }
 
     /// Mounts the lowers and the layer. Paths of the host stay in reach.
     private func mountRoot(_ layers: [Layer]) throws {
@@ -176,8 +176,6 @@ struct SectionRoot {
             return (path, content)
         }
     }
-
-    private func prepareFiles() throws(SystemError) {}
 
     /// Makes the place of a mount where the image has none. Links are followed inside the container only.
     private func makePlace(_ mount: PlannedMount, _ index: Int) throws(SystemError) {

@@ -88,6 +88,8 @@ public struct SectionRun: Sendable {
             }
         }
         close(report)
+        Process.awaited = worker
+        defer { Process.awaited = 0 }
         let text = String(decoding: try Files.read(result, name: "pipe"), as: UTF8.self)
         let status = Process.wait(for: worker)
         if let number = Int32(text), status == 0 { return .ended(number) }
@@ -98,21 +100,12 @@ public struct SectionRun: Sendable {
     public struct Changes {
         /// The upper directory, as this process sees it.
         public var upper: String
-        /// Owners of links, pipes and sockets, by device and inode number.
-        public var others: [FileKey: Owner]
+        /// Owners of links, pipes and sockets, by inode number in the upper directory.
+        public var others: [UInt64: Owner]
 
-        public init(upper: String, others: [FileKey: Owner] = [:]) {
+        public init(upper: String, others: [UInt64: Owner] = [:]) {
             self.upper = upper
             self.others = others
-        }
-
-        public struct FileKey: Hashable, Sendable {
-            public var device: UInt64
-            public var inode: UInt64
-            public init(device: UInt64, inode: UInt64) {
-                self.device = device
-                self.inode = inode
-            }
         }
 
         public struct Owner: Equatable, Sendable {
@@ -140,7 +133,7 @@ public struct SectionRun: Sendable {
         let root = SectionRoot(run: self, log: log)
         let records = OwnedDescriptor(clinux_memfd("owners"))
         guard records.rawValue >= 0 else { throw SystemError.last("memfd_create") }
-        let usesNewPID = place == .container && root.mayHaveProcesses
+        let usesNewPID = root.mayHaveProcesses
         let recordsNumber = records.rawValue
         let box = means
         var failure: [CInt] = [0, 0]
@@ -236,21 +229,20 @@ public struct WorkFolder: Sendable {
 
 /// Passes owners from the process that has seen them to the one that writes the layer.
 enum OwnerList {
-    static func write(_ owners: [OwnerEmulation.FileKey: OwnerEmulation.Owner], to descriptor: CInt) {
-        let text = owners.map { "\($0.key.device) \($0.key.inode) \($0.value.uid) \($0.value.gid)\n" }.joined()
+    static func write(_ owners: [UInt64: OwnerEmulation.Owner], to descriptor: CInt) {
+        let text = owners.map { "\($0.key) \($0.value.uid) \($0.value.gid)\n" }.joined()
         try? Files.writeAll(Array(text.utf8), to: descriptor, name: "owners")
     }
 
-    static func read(_ descriptor: CInt) throws(SystemError) -> [SectionRun.Changes.FileKey: SectionRun.Changes.Owner] {
+    static func read(_ descriptor: CInt) throws(SystemError) -> [UInt64: SectionRun.Changes.Owner] {
         lseek(descriptor, 0, SEEK_SET)
         let copy = OwnedDescriptor(dup(descriptor))
         let text = String(decoding: try Files.read(copy, name: "owners", limit: 1 << 30), as: UTF8.self)
-        var out: [SectionRun.Changes.FileKey: SectionRun.Changes.Owner] = [:]
+        var out: [UInt64: SectionRun.Changes.Owner] = [:]
         for line in text.split(separator: "\n") {
             let numbers = line.split(separator: " ").compactMap { UInt64($0) }
-            guard numbers.count == 4 else { continue }
-            out[.init(device: numbers[0], inode: numbers[1])] = .init(
-                uid: UInt32(truncatingIfNeeded: numbers[2]), gid: UInt32(truncatingIfNeeded: numbers[3]))
+            guard numbers.count == 3 else { continue }
+            out[numbers[0]] = .init(uid: UInt32(truncatingIfNeeded: numbers[1]), gid: UInt32(truncatingIfNeeded: numbers[2]))
         }
         return out
     }

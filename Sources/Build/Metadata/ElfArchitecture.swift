@@ -5,7 +5,9 @@ import SIF
 /// The processor that a container is for, read from a program in it (ELF header, e_machine).
 enum ElfArchitecture {
     private static let candidates = ["/bin/sh", "/bin/bash", "/bin/busybox", "/usr/bin/env", "/lib64/ld-linux-x86-64.so.2"]
-    private static let machines: [UInt16: String] = [3: "386", 8: "mips", 20: "ppc64", 21: "ppc64", 22: "s390x", 40: "arm", 62: "amd64", 183: "arm64", 243: "riscv64", 258: "loong64"]
+    private static let machines: [UInt16: String] = [
+        3: "386", 8: "mips", 20: "ppc64", 21: "ppc64", 22: "s390x", 40: "arm", 62: "amd64", 183: "arm64", 243: "riscv64", 258: "loong64",
+    ]
 
     static func of(_ root: Node) -> Architecture? {
         for path in candidates {

@@ -26,7 +26,8 @@ enum DockerDaemon {
         let result: ChildProcess.Result
         do { result = try ChildProcess.run(words) } catch {
             throw BuildError.badSource(
-                "docker-daemon:\(name)", why: "the program docker, which is asked for it, cannot be run (\(error)); install the package docker.io")
+                "docker-daemon:\(name)",
+                why: "the program docker, which is asked for it, cannot be run (\(error)); install the package docker.io")
         }
         guard result.status == 0 else {
             throw BuildError.badSource("docker-daemon:\(name)", why: "docker has no such image, or is not running (its message is above)")

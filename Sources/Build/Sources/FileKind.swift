@@ -25,7 +25,8 @@ enum FileKind: Equatable {
         for offset in [0, launch.utf8.count] where bytes([0x53, 0xef], at: offset + 1024 + 56) {
             if offset == 0 || matches(launch, at: 0) { return .extFileSystem(offset: UInt64(offset)) }
         }
-        if matches("ustar", at: 257) || bytes([0x1f, 0x8b], at: 0) || matches("BZh", at: 0) || bytes([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0], at: 0)
+        if matches("ustar", at: 257) || bytes([0x1f, 0x8b], at: 0) || matches("BZh", at: 0)
+            || bytes([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0], at: 0)
             || bytes([0x28, 0xb5, 0x2f, 0xfd], at: 0)
         {
             return .archive

@@ -18,7 +18,10 @@ struct AppFiles {
 
     /// What its files depend on.
     var parts: [String] {
-        [name] + stage.sections.filter { $0.app == name && $0.kind != .appfiles && $0.kind != .appinstall }.flatMap { [$0.title, $0.arguments, $0.body] }
+        [name]
+            + stage.sections.filter { $0.app == name && $0.kind != .appfiles && $0.kind != .appinstall }.flatMap {
+                [$0.title, $0.arguments, $0.body]
+            }
     }
 
     /// The name as a part of a variable's name.

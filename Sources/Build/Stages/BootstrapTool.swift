@@ -7,7 +7,9 @@ struct BootstrapTool {
     var script: String
     var environment: [String: String]
     /// Names the result in the keys of layers.
-    var identity: String { "tool " + script + environment.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: "\n") }
+    var identity: String {
+        "tool " + script + environment.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: "\n")
+    }
 
     init(_ header: Header) throws {
         func value(_ key: String) throws -> String {
@@ -55,7 +57,8 @@ struct BootstrapTool {
             }
         }
         throw BuildError.refused(
-            "this bootstrap agent needs the program \(names.joined(separator: " or ")), which this host lacks: install the package \(package)")
+            "this bootstrap agent needs the program \(names.joined(separator: " or ")), which this host lacks: install the package \(package)"
+        )
     }
 
     private static func debian() throws -> String {

@@ -31,10 +31,10 @@ public struct DefinitionBuild {
     public func build(_ target: BuildTarget, update: Bool = false) throws {
         let identity = BuildIdentity.available(ignoresRanges: options.ignoresRanges)
         let temporary = try TemporaryFolder(in: options.temporaryFolder, identity: identity)
-        let guardian = Interruption.watch()
+        Interruption.watch()
         defer {
             temporary.remove()
-            Interruption.end(guardian)
+            Interruption.end()
         }
         log.info("Starting build...")
         log.verbose("sections run \(identity.explanation)")
@@ -75,12 +75,14 @@ public struct DefinitionBuild {
             let output = try OutputFile(path, mode: 0o755)
             try inChild(stage) { try assembly.writeSIF(output) }
             try test(stage, "/proc/\(getpid())/fd/\(output.descriptor)")
+            try Interruption.check()
             try output.commit()
         case .squashFS(let path):
             log.info("Creating SquashFS file...")
             let output = try OutputFile(path, mode: 0o644)
             try inChild(stage) { try assembly.writeSquashFS(output) }
             try test(stage, "/proc/\(getpid())/fd/\(output.descriptor)")
+            try Interruption.check()
             try output.commit()
         case .sandbox(let path):
             log.info("Creating sandbox directory...")
@@ -105,7 +107,9 @@ public struct DefinitionBuild {
             try stage.enterForDirectories()
             try body()
             return []
-        } failed: { log.fatal("while creating the image: \($0)") }
+        } failed: {
+            log.fatal("while creating the image: \($0)")
+        }
         if result == nil { throw BuildError.told }
     }
 
@@ -138,10 +142,13 @@ public struct DefinitionBuild {
                 exit(255)
             }
         }
+        Process.awaited = child
         let status = Process.wait(for: child)
+        Process.awaited = 0
         let code = status & 0x7f == 0 ? (status >> 8) & 0xff : 128 + (status & 0x7f)
         if code != 0 {
-            throw BuildError.refused("failed to execute %test script: exit status \(code); the image is not kept (--notest leaves the test out)")
+            throw BuildError.refused(
+                "failed to execute %test script: exit status \(code); the image is not kept (--notest leaves the test out)")
         }
     }
 
@@ -157,31 +164,9 @@ public struct DefinitionBuild {
             let kept = try stage.keep(failure, beside: target.path)
             text += "\nThe failed stage is kept: enter it with `singularity shell --writable \(kept)`, remove it with `rm -rf`"
         } else {
-            text += "\nSections before it are kept: the next build goes on there. --keep-failed or --shell-on-error let you look into the stage"
+            text +=
+                "\nSections before it are kept: the next build goes on there. --keep-failed or --shell-on-error let you look into the stage"
         }
         return BuildError.refused(text)
-    }
-}
-
-/// Lets a build that is interrupted clean up before it ends.
-enum Interruption {
-    /// Signals that end a build. Its children get them too; this process waits for them, removes what they have left, and
-    /// then ends as it was told.
-    private static let signals = [SIGINT, SIGTERM, SIGHUP, SIGQUIT]
-    nonisolated(unsafe) private static var received: sig_atomic_t = 0
-
-    static func watch() -> Int {
-        received = 0
-        for number in signals {
-            signal(number) { number in Interruption.note(number) }
-        }
-        return 0
-    }
-
-    private static func note(_ number: CInt) { received = sig_atomic_t(number) }
-
-    static func end(_ token: Int) {
-        for number in signals { signal(number, SIG_DFL) }
-        if received != 0 { Process.raiseDeadly(CInt(received)) }
     }
 }

@@ -65,7 +65,9 @@ struct BaseFinder {
             let image = try ConvertedImage.path(
                 of: source, in: options.convertedFolder, options.fetch, options.image, observer: observer, log: log)
             return Array("\(image.path)\n\(image.identity)".utf8)
-        } failed: { log.fatal("\($0)") }
+        } failed: {
+            log.fatal("\($0)")
+        }
         guard let result else { throw BuildError.told }
         let lines = String(decoding: result, as: UTF8.self).split(separator: "\n").map(String.init)
         return StageBase(path: lines[0], identity: "converted \(lines[1])", name: "\(agent):\(name)", isContainer: false)
@@ -93,7 +95,9 @@ extension BaseFinder {
             let result = try Process.inChild {
                 try ArchiveConversion(path: path, options: options.image).write(kind, to: file)
                 return []
-            } failed: { log.fatal("\($0)") }
+            } failed: {
+                log.fatal("\($0)")
+            }
             if result == nil { throw BuildError.told }
         }
         return StageBase(path: file, identity: "sha256:\(digest)", name: path, isContainer: true)

@@ -89,6 +89,7 @@ final class StageBuild {
     private func add(
         _ title: String, line: Int, parts: [String], make: (String) throws -> Void
     ) throws {
+        try Interruption.check()
         key = key.appending(parts)
         let note = "\(definition.name):\(line) \(title)"
         let result: (path: String, isCached: Bool)
@@ -117,7 +118,9 @@ final class StageBuild {
             try body(changes)
             try LayerFile.write(changes.layer, to: path, options: writer)
             return []
-        } failed: { log.fatal("\($0)") }
+        } failed: {
+            log.fatal("\($0)")
+        }
         if result == nil { throw BuildError.told }
     }
 
@@ -303,7 +306,9 @@ final class StageBuild {
             try identity.enter()
             try harvest(SectionRun.Changes(upper: failure.work.upper), to: layer)
             return []
-        } failed: { log.fatal("\($0)") }
+        } failed: {
+            log.fatal("\($0)")
+        }
         guard result != nil else { throw BuildError.told }
         let unpacked = try Process.inChild {
             var tree = failure.lowers
@@ -311,7 +316,9 @@ final class StageBuild {
             try SandboxSink(path, asRoot: identity == .root, latestTime: nil).write(
                 try tree.merged(ownership), threads: writer.threads)
             return []
-        } failed: { log.fatal("\($0)") }
+        } failed: {
+            log.fatal("\($0)")
+        }
         guard unpacked != nil else { throw BuildError.told }
         return path
     }
@@ -324,8 +331,7 @@ final class StageBuild {
 
     /// Writes what a section has changed as a layer. In the section's user namespace.
     private func harvest(_ changes: SectionRun.Changes, to path: String) throws {
-        var others: [HostTree.FileIdentity: (uid: UInt32, gid: UInt32)] = [:]
-        for (file, owner) in changes.others { others[.init(device: file.device, inode: file.inode)] = (owner.uid, owner.gid) }
+        let others = changes.others.mapValues { (uid: $0.uid, gid: $0.gid) }
         let upper = try HostTree.read(changes.upper, ownership: identity == .recorded ? .recorded : .asStored, others: others)
         try LayerFile.write(upper, to: path, options: writer)
     }

@@ -13,14 +13,17 @@ struct StageCopies {
         for copy in section.fileCopies {
             let found = try expand(copy.source, in: source)
             guard !found.isEmpty else {
-                throw BuildError.refused("\(file):\(copy.line): while copying \(copy.source) from stage \(stage): no such file or directory in it")
+                throw BuildError.refused(
+                    "\(file):\(copy.line): while copying \(copy.source) from stage \(stage): no such file or directory in it")
             }
             for (path, node) in found {
                 let name = path.split(separator: "/").last.map(String.init) ?? ""
                 let destination = copy.destination.isEmpty ? path : copy.destination
                 let target = destination.hasPrefix("/") ? destination : "/" + destination
                 do {
-                    if copy.destination.isEmpty { try changes.replace(target, with: node) } else {
+                    if copy.destination.isEmpty {
+                        try changes.replace(target, with: node)
+                    } else {
                         try changes.put(node, at: target, name: name)
                     }
                 } catch {
@@ -42,7 +45,9 @@ struct StageCopies {
                 for (name, _) in directory.sorted {
                     let text = String(decoding: name, as: UTF8.self)
                     // A name with a dot first is only found by a pattern that has it.
-                    guard fnmatch(String(part), text, FNM_PERIOD) == 0, let child = TreePath.find("\(path)/\(text)", in: root) else { continue }
+                    guard fnmatch(String(part), text, FNM_PERIOD) == 0, let child = TreePath.find("\(path)/\(text)", in: root) else {
+                        continue
+                    }
                     next.append(("\(path)/\(text)", child))
                 }
             }

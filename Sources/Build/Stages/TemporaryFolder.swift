@@ -16,7 +16,8 @@ final class TemporaryFolder {
         Self.removeLeftovers(in: folder, identity)
         path = "\(folder)/\(Self.prefix)\(getuid())-\(getpid())-\(UInt32.random(in: 0 ... .max))"
         guard mkdir(path, 0o700) == 0 else {
-            throw BuildError.refused("cannot make a temporary directory (\(SystemError.last("mkdir \(path)"))); name another place with --tmpdir")
+            throw BuildError.refused(
+                "cannot make a temporary directory (\(SystemError.last("mkdir \(path)"))); name another place with --tmpdir")
         }
         lock = FileLock.share(path)
         self.identity = identity

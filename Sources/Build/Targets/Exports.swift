@@ -82,7 +82,8 @@ struct Exports {
             (
                 "config",
                 .object([
-                    ("Env", .array(process.environment.map { .string($0) })), ("Entrypoint", .array([.string(ContainerFiles.ownRunscript)])),
+                    ("Env", .array(process.environment.map { .string($0) })),
+                    ("Entrypoint", .array([.string(ContainerFiles.ownRunscript)])),
                     ("Labels", .object(sorted: labels)),
                 ])
             ),

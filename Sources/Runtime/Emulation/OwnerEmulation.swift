@@ -21,6 +21,13 @@ final class OwnerEmulation {
         var gid: UInt32
     }
 
+    /// Owners of files in the upper layer, by inode number: the device that the overlay shows is not that of the layer.
+    var othersOfLayer: [UInt64: Owner] {
+        var out: [UInt64: Owner] = [:]
+        for (file, owner) in others where upperDevice == nil || upperDevice == file.device { out[file.inode] = owner }
+        return out
+    }
+
     /// A file, by numbers that it keeps in its layer.
     struct FileKey: Hashable {
         var device: UInt64
@@ -92,6 +99,9 @@ final class OwnerEmulation {
     }
 
     static func key(_ status: stat) -> FileKey { FileKey(device: UInt64(status.st_dev), inode: UInt64(status.st_ino)) }
+
+    /// Device that files of the upper layer show; nil where that is not known.
+    var upperDevice: UInt64?
 
     /// Remembers the owner of a file that can have no attribute.
     func remember(_ owner: Owner, of file: FileKey) { others[file] = owner == Owner(uid: 0, gid: 0) ? nil : owner }

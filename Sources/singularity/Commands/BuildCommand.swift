@@ -40,7 +40,8 @@ let buildCommand = Command(
 /// Options of `build`, and what they mean.
 struct Building {
     static let options = [
-        OptionSpec("bind", "B", .array("src[:dest[:opts]]"), "show a path of the host to %post and %test", environment: ["BIND", "BINDPATH"]),
+        OptionSpec(
+            "bind", "B", .array("src[:dest[:opts]]"), "show a path of the host to %post and %test", environment: ["BIND", "BINDPATH"]),
         OptionSpec("build-arg", nil, .array("name=value"), "value of {{ name }} in the definition file"),
         OptionSpec("build-arg-file", nil, .array("path"), "file with a name=value in each line"),
         OptionSpec("fakeroot", "f", .flag, "accepted; sections always run as root of a user namespace", environment: ["FAKEROOT"]),
@@ -50,11 +51,13 @@ struct Building {
         OptionSpec("ignore-subuid", nil, .flag, "record owners although there are ranges in /etc/subuid", environment: ["IGNORE_SUBUID"]),
         OptionSpec("json", nil, .flag, "print progress as JSON lines on standard output", environment: ["JSON"]),
         OptionSpec(
-            "keep-failed", nil, .flag, "keep the stage of a failed section as a sandbox", aliases: ["no-cleanup"], environment: ["NO_CLEANUP"]),
+            "keep-failed", nil, .flag, "keep the stage of a failed section as a sandbox", aliases: ["no-cleanup"],
+            environment: ["NO_CLEANUP"]),
         OptionSpec("mount", nil, .array("spec"), "show a path of the host: type=bind,src=...,dst=...[,ro]", environment: ["MOUNT"]),
         OptionSpec("no-layer-cache", nil, .flag, "run every section and keep no layer", environment: ["NO_LAYER_CACHE"]),
         OptionSpec("notest", "T", .flag, "leave %test out", environment: ["NOTEST"]),
-        OptionSpec("reproducible", nil, .flag, "accepted; images are always made the same of the same input", environment: ["REPRODUCIBLE"]),
+        OptionSpec(
+            "reproducible", nil, .flag, "accepted; images are always made the same of the same input", environment: ["REPRODUCIBLE"]),
         OptionSpec("resume", nil, .flag, "go on behind the last section that succeeded (always done; fails with --no-layer-cache)"),
         OptionSpec("sandbox", "s", .flag, "make a directory", environment: ["SANDBOX"]),
         OptionSpec("section", nil, .list("names"), "run only these sections", environment: ["SECTION"]),
@@ -182,7 +185,8 @@ struct Building {
         let unused = arguments.unused.sorted().joined(separator: ", ")
         if !unused.isEmpty {
             guard parsed.has("warn-unused-build-args") else {
-                throw CommandError("unused build args: \(unused): \(path) asks for none of these; --warn-unused-build-args makes a warning of it")
+                throw CommandError(
+                    "unused build args: \(unused): \(path) asks for none of these; --warn-unused-build-args makes a warning of it")
             }
             log.warning("unused build args: \(unused)")
         }

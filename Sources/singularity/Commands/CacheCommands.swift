@@ -122,7 +122,9 @@ struct CacheEntry {
                 let path = root + folder + "/" + name
                 // What stands beside a layer goes with it.
                 let isBeside = kind == .layer && (name.hasSuffix(".note") || name.hasSuffix(".log"))
-                guard !isBeside, !name.hasSuffix(".lease"), name != "digests", let status = Files.status(path, followLinks: false) else { return nil }
+                guard !isBeside, !name.hasSuffix(".lease"), name != "digests", let status = Files.status(path, followLinks: false) else {
+                    return nil
+                }
                 let isDirectory = status.st_mode & S_IFMT == S_IFDIR
                 return CacheEntry(
                     kind: kind, path: path, size: isDirectory ? treeSize(path) : Int64(status.st_size), created: status.st_mtim.tv_sec)

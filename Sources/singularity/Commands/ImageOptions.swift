@@ -37,7 +37,9 @@ enum ImageWriting {
             writer.level = level
         }
         if let text = parsed["block-size"] ?? other.blockSize {
-            guard let size = ByteCount.bytes(text).flatMap({ Int(exactly: $0) }), size.nonzeroBitCount == 1, (4096...(1 << 20)).contains(size) else {
+            guard let size = ByteCount.bytes(text).flatMap({ Int(exactly: $0) }), size.nonzeroBitCount == 1,
+                (4096...(1 << 20)).contains(size)
+            else {
                 throw CommandError("--block-size \(text): give a power of two from 4096 to 1048576")
             }
             writer.blockSize = size
@@ -73,7 +75,8 @@ struct MksquashfsArguments {
             if Self.ignored.contains(word) { continue }
             guard ["-comp", "-Xcompression-level", "-b", "-processors", "-mem"].contains(word) else {
                 throw CommandError(
-                    "--mksquashfs-args \(word): this program has no such option; it knows -comp, -Xcompression-level, -b, -processors and -mem")
+                    "--mksquashfs-args \(word): this program has no such option; it knows -comp, -Xcompression-level, -b, -processors and -mem"
+                )
             }
             guard let value = words.popFirst() else { throw CommandError("--mksquashfs-args \(word) needs a value") }
             switch word {

@@ -1,0 +1,144 @@
+import Foundation
+import Testing
+
+/// Builds that cannot succeed: a clear word, the old image as it was, and nothing left.
+@Suite(.enabled(if: Site.isPrepared && !Recipe.Builder.possible.isEmpty, "needs scripts/test.sh and /dev/fuse"))
+struct FailedBuildTests {
+    /// A recipe with an old image in its place.
+    private func prepared(_ builder: Recipe.Builder = .recorded, name: String = #function) throws -> Recipe {
+        let recipe = try Recipe(builder, name: name)
+        try recipe.scratch.write("a.sif", Array("old".utf8))
+        chmod(recipe.file("a.sif"), 0o666)
+        return recipe
+    }
+
+    private func expectUntouched(_ recipe: Recipe) throws {
+        #expect(try String(contentsOfFile: recipe.file("a.sif"), encoding: .utf8) == "old")
+        #expect(recipe.leftovers.isEmpty, "\(recipe.leftovers)")
+    }
+
+    @Test(arguments: Recipe.Builder.possible)
+    func aFailingCommandIsNamedWithItsLine(_ builder: Recipe.Builder) throws {
+        let recipe = try prepared(builder)
+        let result = try recipe.build(
+            "a.sif", try Recipe.header + "%post\n    echo one\n    echo the reason\n    false\n    echo never\n", options: ["-F"])
+        #expect(result.status == 255)
+        #expect(result.error.contains(".def:6: while running %post section: exit status 1\n  6 |     false\n"), "\(result)")
+        #expect(result.output.contains("the reason") && !result.output.contains("never"))
+        try expectUntouched(recipe)
+    }
+
+    @Test func aFailingTestKeepsTheImageBack() throws {
+        let recipe = try prepared()
+        let text = try Recipe.header + "%test\n exit 3\n"
+        let result = try recipe.build("a.sif", text, options: ["-F"])
+        #expect(result.status == 255 && result.error.contains("failed to execute %test script: exit status 3"), "\(result)")
+        try expectUntouched(recipe)
+        #expect(try recipe.build("a.sif", text, options: ["-F", "--notest"]).status == 0)
+    }
+
+    @Test(arguments: [
+        ("Bootstrap: dockr\nFrom: a\n", "invalid build source dockr; did you mean docker?"),
+        ("Bootstrap: localimage\nFrom: none.sif\n", "none.sif: the base image of bootstrap: localimage does not exist"),
+        ("Bootstrap: localimage\n", "needs a line \"From"),
+        ("Bootstrap: localimage\nFrom: /etc/passwd\n", "image format not recognized"),
+        ("Bootstrap: docker\nFrom: 127.0.0.1:1/none\n", "127.0.0.1:1"),
+        ("Bootstrap: scratch\n%post\n echo\n", "the container has no /bin/sh"),
+        ("Bootstrap: debootstrap\nOSVersion: x\n", "needs a line \"mirrorurl"),
+        ("Bootstrap: zypper\nMirrorURL: x\n", "install the package zypper"),
+        ("Bootstrap: scratch\n%psot\n", "did you mean %post?"),
+        ("Bootstrap: docker\nFrom: {{ X }}\n", "build var X is not defined"),
+    ])
+    func badRecipesAreExplained(_ text: String, _ message: String) throws {
+        let recipe = try prepared()
+        let result = try recipe.build("a.sif", text, options: ["-F"])
+        #expect(result.status == 255 && result.error.contains(message), "\(result)")
+        try expectUntouched(recipe)
+    }
+
+    @Test func buildArgumentsMustBeOfUse() throws {
+        let recipe = try prepared()
+        let text = try Recipe.header + "%post\n echo {{ A }}\n"
+        let unused = try recipe.build("a.sif", text, options: ["-F", "--build-arg", "A=1", "--build-arg", "B=2"])
+        #expect(unused.status == 255 && unused.error.contains("unused build args: B"), "\(unused)")
+        try expectUntouched(recipe)
+        try recipe.scratch.write("args", Array("A=from file\n".utf8))
+        let used = try recipe.build(
+            "b.sif", text, options: ["--build-arg-file", "args", "--build-arg", "B=2", "--warn-unused-build-args"])
+        #expect(used.status == 0 && used.output.contains("from file"), "\(used)")
+    }
+
+    @Test func aTargetIsNotReplacedUnasked() throws {
+        let recipe = try prepared()
+        let result = try recipe.build("a.sif", try Recipe.header)
+        #expect(result.status == 255 && result.error.contains("already exists. Use --force"), "\(result)")
+        try expectUntouched(recipe)
+    }
+
+    @Test(arguments: Recipe.Builder.possible)
+    func aFailedStageCanBeEntered(_ builder: Recipe.Builder) throws {
+        let recipe = try prepared(builder)
+        let result = try recipe.build(
+            "a.sif", try Recipe.header + "%post\n echo state > /state; chown 4:5 /state\n false\n", options: ["-F", "--keep-failed"])
+        #expect(result.status == 255)
+        let kept = recipe.scratch.names.first { $0.hasPrefix("a.sif.failed-") } ?? ""
+        #expect(result.error.contains("shell --writable a.sif.failed-"), "\(result)")
+        let inside = try recipe.run(["exec", "--writable", recipe.file(kept), "cat", "/state"])
+        #expect(inside.output == "state\n", "\(inside)")
+        let removal = try Run.program("/bin/rm", ["-rf", recipe.file(kept)], as: builder == .root ? .caller : .ordinaryUser)
+        #expect(removal.status == 0 && !recipe.scratch.names.contains(kept))
+        try expectUntouched(recipe)
+    }
+
+    @Test(arguments: ["%setup", "%post", "%test"]) func aKilledBuildLeavesNothing(_ section: String) throws {
+        let recipe = try prepared()
+        let marker = "7\(UInt32.random(in: 100_000...999_999))"
+        try recipe.scratch.write("r.def", Array((try Recipe.header + "\(section)\n echo started\n exec sleep \(marker)\n").utf8))
+        let build = try Run.start(
+            Site.program, ["build", "-F", "--ignore-subuid", "a.sif", "r.def"], as: .ordinaryUser, environment: recipe.variables(),
+            in: recipe.scratch.path)
+        #expect(Wait.until(20) { (try? Run.program("/usr/bin/pgrep", ["-f", "^sleep \(marker)"]).status) == 0 })
+        kill(build.identifier, SIGKILL)
+        _ = build.finish()
+        #expect(Wait.until(5) { (try? Run.program("/usr/bin/pgrep", ["-f", "^sleep \(marker)"]).status) == 1 })
+        // The next build frees what is left.
+        #expect(try recipe.build("b.sif", try Recipe.header).status == 0)
+        try expectUntouched(recipe)
+    }
+
+    @Test func anInterruptedBuildCleansUp() throws {
+        let recipe = try prepared()
+        let marker = "8\(UInt32.random(in: 100_000...999_999))"
+        try recipe.scratch.write("r.def", Array((try Recipe.header + "%post\n exec sleep \(marker)\n").utf8))
+        let build = try Run.start(
+            Site.program, ["build", "-F", "--ignore-subuid", "a.sif", "r.def"], as: .ordinaryUser, environment: recipe.variables(),
+            in: recipe.scratch.path)
+        #expect(Wait.until(20) { (try? Run.program("/usr/bin/pgrep", ["-f", "^sleep \(marker)"]).status) == 0 })
+        kill(build.identifier, SIGTERM)
+        let result = build.finish(timeout: 20)
+        #expect(result.status == 128 + SIGTERM, "\(result)")
+        #expect(Wait.until(5) { (try? Run.program("/usr/bin/pgrep", ["-f", "^sleep \(marker)"]).status) == 1 })
+        try expectUntouched(recipe)
+    }
+
+    @Test(.enabled(if: Site.isRoot, "needs root to mount a small file system"))
+    func aFullDiskIsSaidAndFreed() throws {
+        let recipe = try prepared()
+        mkdir(recipe.file("small"), 0o777)
+        #expect(try Run.program("/bin/mount", ["-t", "tmpfs", "-o", "size=6m,mode=777", "tmpfs", recipe.file("small")]).status == 0)
+        defer { _ = try? Run.program("/bin/umount", ["-l", recipe.file("small")]) }
+        for (place, variable) in [("section", "TMPDIR"), ("layer", "SINGULARITY_CACHEDIR")] {
+            let result = try recipe.build(
+                "a.sif", try Recipe.header + "%post\n # \(place)\n dd if=/dev/urandom of=/big bs=1M count=8\n", options: ["-F"],
+                environment: [variable: recipe.file("small")])
+            #expect(result.status == 255 && result.error.lowercased().contains("no space left"), "\(place): \(result)")
+            try expectUntouched(recipe)
+            let used = try Run.program("/usr/bin/find", [recipe.file("small"), "-size", "+100k"]).output
+            #expect(used.isEmpty, "\(used)")
+        }
+        let target = try recipe.build(
+            recipe.file("small/t.sif"), try Recipe.header + "%post\n dd if=/dev/urandom of=/big bs=1M count=8\n")
+        #expect(target.status == 255 && target.error.lowercased().contains("no space left"), "\(target)")
+        #expect(try FileManager.default.contentsOfDirectory(atPath: recipe.file("small")).allSatisfy { !$0.hasPrefix("t.sif") })
+    }
+}
