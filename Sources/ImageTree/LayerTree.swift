@@ -15,7 +15,10 @@ public enum LayerTree {
         return false
     }
 
-    static func isOpaque(_ node: Node) -> Bool { node.attributes.xattrs.contains { $0.name == opaque } }
+    static func isOpaque(_ node: Node) -> Bool { isOpaque(node.attributes.xattrs) }
+
+    /// Whether a directory with these attributes hides what lies below it.
+    public static func isOpaque(_ xattrs: [Xattr]) -> Bool { xattrs.contains { $0.name == opaque } }
 
     /// Makes a directory hide what lies below it.
     public static func makeOpaque(_ node: Node) {

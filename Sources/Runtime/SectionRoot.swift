@@ -88,7 +88,11 @@ struct SectionRoot {
             let upper = try OwnedDescriptor.open(run.work.upper, O_RDONLY | O_DIRECTORY)
             let work = try OwnedDescriptor.open(run.work.work, O_RDONLY | O_DIRECTORY)
             var tree: DetachedMount? = nil
-            if let path = run.writableTree { tree = .some(try DetachedMount(copyOf: path, recursive: true)) }
+            if let path = run.writableTree {
+                let copy = try DetachedMount(copyOf: path, recursive: true)
+                try copy.restrict([.noSuid, .noDev], recursive: true)
+                tree = .some(copy)
+            }
             var copies: [(Layer, DetachedBox)] = []
             for layer in layers { copies.append((layer, try DetachedBox(layer))) }
             _ = try Session(isUserNamespace: run.identity != .root, place: run.work.session)

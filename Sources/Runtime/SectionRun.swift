@@ -126,7 +126,7 @@ public struct SectionRun: Sendable {
         // The worker must hear of its children, whatever the caller ignores.
         signal(SIGCHLD, SIG_DFL)
         umask(0)
-        try work.prepare(isRecorded: identity == .recorded)
+        try work.prepare(isRecorded: identity == .recorded, in: writableTree)
         if place == .container { try writeScript() }
         var means: [SectionRoot.Layer] = []
         for lower in lowers { means.append(try SectionRoot.Layer(lower, identity, log)) }
@@ -166,7 +166,7 @@ public struct SectionRun: Sendable {
         if !message.isEmpty { exit(Self.failureStatus) }
         let code = status & 0x7f == 0 ? (status >> 8) & 0xff : 128 + (status & 0x7f)
         if code == 0 {
-            try work.remove(script: scriptPath)
+            if place == .container { unlink((writableTree ?? work.upper) + scriptPath) }
             try harvest(Changes(upper: writableTree ?? work.upper, others: try OwnerList.read(records.rawValue)))
         }
         return code
@@ -206,13 +206,13 @@ public struct WorkFolder: Sendable {
     /// The container's tree for scripts on the host.
     public var hostRoot: String { session + "/" + Session.root }
 
-    func prepare(isRecorded: Bool) throws(RuntimeError) {
+    func prepare(isRecorded: Bool, in tree: String?) throws(RuntimeError) {
         do throws(SystemError) {
             for folder in [path, upper, work, session] { try Files.makeDirectories(folder, mode: 0o755) }
         } catch { throw .step("making a temporary directory", error, hint: "--tmpdir names another place") }
         guard isRecorded else { return }
         // Without a place for records every owner would be lost: better nothing than a wrong image.
-        let status = upper.withCString { path in
+        let status = (tree ?? upper).withCString { path in
             setxattr(path, OwnerRecord.attribute, "0:1", 3, 0) == 0 && removexattr(path, OwnerRecord.attribute) == 0 ? 0 : errno
         }
         if status != 0 {
@@ -220,10 +220,6 @@ public struct WorkFolder: Sendable {
                 "recording owners in \(path)", SystemError("set an extended attribute", errno: status),
                 hint: "name a directory on a disk that has user attributes (ext4, xfs, btrfs) with --tmpdir, or get ranges in /etc/subuid")
         }
-    }
-
-    func remove(script: String) throws(SystemError) {
-        if script == SectionRun.containerScript { unlink(upper + script) }
     }
 }
 

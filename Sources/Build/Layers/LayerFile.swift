@@ -16,4 +16,9 @@ enum LayerFile {
     }
 
     static func open(_ path: String) throws -> SquashFSImage { try SquashFSImage(try FileSource(path: path)) }
+
+    /// Whether a layer is all there is, and hides what lies below it.
+    static func isWhole(_ image: SquashFSImage) throws -> Bool {
+        LayerTree.isOpaque(try image.xattrs(of: try image.inode(image.root)))
+    }
 }

@@ -13,9 +13,10 @@ public struct SectionFailure: Sendable {
     public var text: String?
     /// The last lines that the section has printed.
     public var tail: [String]
-    /// Where its changes are.
-    var work: WorkFolder
-    var lowers: StageTree
+    /// How it was run, and where its changes are.
+    var run: SectionRun
+    /// What it was run on.
+    var tree: StageTree
 
     var sentence: String {
         let place = lastLine ?? line

@@ -104,6 +104,7 @@ final class StageBuild {
         if result.isCached, line > 0 { log.info("Using cached layer of \(title) (line \(line))") }
         if let mark = FileLock.share(result.path) { marks.append(mark) }
         let image = try LayerFile.open(result.path)
+        if try LayerFile.isWhole(image) { tree = StageTree() }
         // Nothing but a root directory: nothing to mount.
         if image.superblock.inodeCount > 1 { tree.layers.append(result.path) }
         let logPath = result.path + ".log"
@@ -255,42 +256,69 @@ final class StageBuild {
             run.scriptPath = hostScript
             run.environment = HostEnvironment.variables(work.hostRoot).merging(environment) { _, new in new }
         }
-        let output = try SectionOutput(
-            prefix: options.showsPrefix ? "[\(stage.name.map { "\($0) " } ?? "")\(title)]" : "",
-            log: layer.map { $0.replacingSuffix(".part", "") + ".log" }, isQuiet: log.level < .info)
-        run.output = (output.output, output.errors)
-        let outcome: SectionRun.Outcome
-        do {
-            outcome = try run.run(log) { changes in
-                guard let layer else { return }
-                try self.harvest(changes, to: layer)
-            }
-        } catch {
-            _ = output.finish()
-            throw error
+        var outcome = SectionRun.Outcome.noOverlay
+        var result = SectionOutput.Result(tail: [])
+        for isUnpacked in [false, true] where outcome == .noOverlay {
+            if isUnpacked { try unpack(&run) }
+            (outcome, result) = try attempt(run, title, layer)
         }
-        let result = output.finish()
         switch outcome {
         case .ended(0): break
         case .ended(let status):
             throw BuildError.section(
                 SectionFailure(
                     file: definition.name, title: title, line: line, status: status, lastLine: result.lastLine.map { line + $0 },
-                    text: sourceLine(result.lastLine.map { line + $0 }), tail: result.tail, work: work, lowers: tree))
-        case .noOverlay:
-            throw BuildError.refused(
-                "this host cannot lay an overlay over an image in \(temporary.path): name a directory of a local disk (ext4, xfs, btrfs) with --tmpdir; `singularity doctor` tells more"
-            )
-        case .failed: throw BuildError.told
+                    text: sourceLine(result.lastLine.map { line + $0 }), tail: result.tail, run: run, tree: tree))
+        case .noOverlay, .failed: throw BuildError.told
         }
         TemporaryFolder.remove(work.path, identity)
+    }
+
+    /// Runs a section once.
+    private func attempt(_ run: SectionRun, _ title: String, _ layer: String?) throws -> (SectionRun.Outcome, SectionOutput.Result) {
+        var run = run
+        let output = try SectionOutput(
+            prefix: options.showsPrefix ? "[\(stage.name.map { "\($0) " } ?? "")\(title)]" : "",
+            log: layer.map { $0.replacingSuffix(".part", "") + ".log" }, isQuiet: log.level < .info)
+        run.output = (output.output, output.errors)
+        do {
+            let outcome = try run.run(log) { changes in
+                guard let layer else { return }
+                try self.harvest(changes, to: layer, isWhole: run.writableTree != nil)
+            }
+            return (outcome, output.finish())
+        } catch {
+            _ = output.finish()
+            throw error
+        }
+    }
+
+    /// Makes a directory of all there is, for a host that lays no overlay over an image where the changes shall go.
+    private func unpack(_ run: inout SectionRun) throws {
+        log.warning(
+            "this host lays no overlay over an image in \(temporary.path), so the section runs in an unpacked copy: a directory of a local disk (--tmpdir) is faster"
+        )
+        let path = run.work.path + "/tree"
+        let result = try Process.inChild {
+            try Files.makeDirectories(run.work.path)
+            if identity != .root { try identity.enter() }
+            try SandboxSink(path, asRoot: identity != .recorded, latestTime: nil).write(try tree.merged(ownership), threads: writer.threads)
+            return []
+        } failed: { log.fatal("\($0)") }
+        guard result != nil else { throw BuildError.told }
+        run.lowers = []
+        run.writableTree = path
     }
 
     // MARK: After a failure
 
     /// A shell in a stage whose section has failed.
     func openShell(_ failure: SectionFailure) throws {
-        var run = SectionRun(lowers: try failure.lowers.lowers, identity: identity, work: failure.work, script: "")
+        var run = failure.run
+        run.place = .container
+        run.output = nil
+        run.script = ""
+        run.scriptPath = SectionRun.containerScript
         run.program = ["/bin/sh", "-i"]
         run.environment = try ContainerEnvironment(run.lowers, log).variables
         run.binds = options.binds
@@ -304,14 +332,15 @@ final class StageBuild {
         let layer = "\(temporary.path)/failed.sqfs"
         let result = try Process.inChild {
             try identity.enter()
-            try harvest(SectionRun.Changes(upper: failure.work.upper), to: layer)
+            let whole = failure.run.writableTree
+            try harvest(SectionRun.Changes(upper: whole ?? failure.run.work.upper), to: layer, isWhole: whole != nil)
             return []
         } failed: {
             log.fatal("\($0)")
         }
         guard result != nil else { throw BuildError.told }
         let unpacked = try Process.inChild {
-            var tree = failure.lowers
+            var tree = failure.tree
             tree.layers.append(layer)
             try SandboxSink(path, asRoot: identity == .root, latestTime: nil).write(
                 try tree.merged(ownership), threads: writer.threads)
@@ -330,9 +359,11 @@ final class StageBuild {
     }
 
     /// Writes what a section has changed as a layer. In the section's user namespace.
-    private func harvest(_ changes: SectionRun.Changes, to path: String) throws {
+    /// - Parameter isWhole: all there is, not what has changed.
+    private func harvest(_ changes: SectionRun.Changes, to path: String, isWhole: Bool) throws {
         let others = changes.others.mapValues { (uid: $0.uid, gid: $0.gid) }
         let upper = try HostTree.read(changes.upper, ownership: identity == .recorded ? .recorded : .asStored, others: others)
+        if isWhole { LayerTree.makeOpaque(upper) }
         try LayerFile.write(upper, to: path, options: writer)
     }
 }
