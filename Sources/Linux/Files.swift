@@ -71,6 +71,31 @@ public enum Files {
         Int(clinux_copy_range(source, Int64(position), target, Int64(targetPosition), min(count, 1 << 30)))
     }
 
+    /// Copies a file; the copy appears when it is complete.
+    public static func copy(_ source: String, to target: String, mode: mode_t) throws(SystemError) {
+        let input = try OwnedDescriptor.open(source)
+        let size = UInt64(try status(input.rawValue, name: source).st_size)
+        let output = try OutputFile(target, mode: mode)
+        var done: UInt64 = 0
+        while done < size {
+            let count = copyRange(from: input.rawValue, at: done, to: output.descriptor, at: done, count: size - done)
+            if count <= 0 { break }
+            done += UInt64(count)
+        }
+        var buffer = [UInt8](repeating: 0, count: 1 << 20)
+        while done < size {
+            let raw = input.rawValue
+            let count = pread(raw, &buffer, buffer.count, off_t(done))
+            if count < 0 { throw .last("read \(source)") }
+            if count == 0 { throw SystemError("read \(source), which has become shorter", errno: EIO) }
+            try buffer.span.bytes.withUnsafeBytes { bytes throws(SystemError) in
+                try writeAll(UnsafeRawBufferPointer(rebasing: bytes[..<count]), to: output.descriptor, at: done, name: target)
+            }
+            done += UInt64(count)
+        }
+        try output.commit()
+    }
+
     /// Creates or replaces a small file in one step: a new file beside it is renamed into place.
     public static func replace(_ path: String, with bytes: [UInt8], mode: mode_t = 0o644) throws(SystemError) {
         let temporary = "\(path).\(getpid()).\(UInt32.random(in: 0 ... .max)).tmp"

@@ -74,7 +74,7 @@ extension RegistryClient {
     }
 
     /// What the name stands for: a manifest or an index.
-    private func document(
+    func document(
         _ reference: ImageReference, cache: BlobCache, options: PullOptions
     ) async throws -> FetchedManifest {
         if let digest = reference.digest {

@@ -12,6 +12,8 @@ public struct FetchOptions: Sendable {
     /// Where downloads are kept.
     public var cacheFolder: String
     public var home: String
+    /// Address of the container library; nil for none.
+    public var library: String?
 
     public init(pull: PullOptions, credentials: CredentialStore, allowHTTP: Bool, cacheFolder: String, home: String) {
         self.pull = pull
@@ -32,6 +34,7 @@ public enum ImageOpener {
         case .dockerArchive(let name): return try DockerArchive.open(name, platform: options.pull.platform)
         case .dockerDaemon(let name): return try DockerDaemon.open(name, options)
         case .unsupported(let scheme): throw BuildError.refused("Unsupported transport type: \(scheme)")
+        case .oras(let name), .library(let name), .web(let name): throw BuildError.refused("\(name) is an image file, not layers")
         case .path(let path):
             throw BuildError.badSource(path, why: "it is not an image address (docker://, oci:, oci-archive:, docker-archive:)")
         }

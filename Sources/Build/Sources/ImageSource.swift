@@ -10,6 +10,12 @@ public enum ImageSource: Sendable, Equatable {
     case dockerArchive(String)
     /// An image of a running Docker.
     case dockerDaemon(String)
+    /// A SIF of a registry, without `oras://`.
+    case oras(String)
+    /// A SIF of a container library, without `library://`.
+    case library(String)
+    /// A file of a web server: the whole address.
+    case web(String)
     /// A file or directory.
     case path(String)
     /// A scheme that is known but not served here.
@@ -27,6 +33,9 @@ public enum ImageSource: Sendable, Equatable {
         case "docker": self = .docker(rest.hasPrefix("//") ? String(rest.dropFirst(2)) : rest)
         case "oci": self = .ociLayout(Self.plain(rest))
         case "oci-archive": self = .ociArchive(Self.plain(rest))
+        case "oras" where rest.hasPrefix("//"): self = .oras(String(rest.dropFirst(2)))
+        case "library" where rest.hasPrefix("//"): self = .library(String(rest.dropFirst(2)))
+        case "http" where rest.hasPrefix("//"), "https" where rest.hasPrefix("//"): self = .web(text)
         case "docker-daemon": self = .dockerDaemon(Self.plain(rest))
         case "docker-archive": self = .dockerArchive(Self.plain(rest))
         default:
@@ -45,6 +54,9 @@ public enum ImageSource: Sendable, Equatable {
         case .ociArchive: "oci-archive"
         case .dockerArchive: "docker-archive"
         case .dockerDaemon: "docker-daemon"
+        case .oras: "oras"
+        case .library: "library"
+        case .web: "localimage"
         case .path: "localimage"
         case .unsupported(let scheme): scheme
         }
@@ -54,9 +66,17 @@ public enum ImageSource: Sendable, Equatable {
     public var name: String {
         switch self {
         case .docker(let name), .ociLayout(let name), .ociArchive(let name), .dockerArchive(let name), .dockerDaemon(let name),
-            .path(let name):
+            .oras(let name), .library(let name), .web(let name), .path(let name):
             name
         case .unsupported(let scheme): scheme
+        }
+    }
+
+    /// It is an image file already, which is kept as it is.
+    public var isImageFile: Bool {
+        switch self {
+        case .oras, .library, .web: true
+        default: false
         }
     }
 }

@@ -32,7 +32,12 @@ struct BaseFinder {
         let agent = header.agent
         switch agent {
         case "docker", "docker-archive", "oci", "oci-archive", "docker-daemon": return try converted(agent, try name(header))
-        case "localimage": return try local(try from(header))
+        case "library", "oras":
+            return try converted(agent, try from(header), library: header["library"])
+        case "localimage":
+            let name = try from(header)
+            if case .web = ImageSource(name) { return try converted("", name) }
+            return try local(name)
         case "scratch": return StageBase(path: nil, identity: "scratch", name: "scratch", isContainer: false)
         case "debootstrap", "yum", "dnf", "zypper", "arch", "busybox":
             let tool = try BootstrapTool(header)
@@ -58,19 +63,22 @@ struct BaseFinder {
 
     // MARK: Images of others
 
-    private func converted(_ agent: String, _ name: String) throws -> StageBase {
-        let source = agent == "docker-daemon" ? ImageSource("docker-daemon:\(name)") : ImageSource("\(agent):\(name)")
+    private func converted(_ agent: String, _ name: String, library: String? = nil) throws -> StageBase {
+        let isFile = ["library", "oras"].contains(agent)
+        let source = ImageSource(agent.isEmpty ? name : isFile ? "\(agent)://\(name)" : "\(agent):\(name)")
+        var fetch = options.fetch
+        if let library { fetch.library = library }
         // Fetching and compressing need threads; sections need a process without any.
         let result = try Process.inChild {
             let image = try ConvertedImage.path(
-                of: source, in: options.convertedFolder, options.fetch, options.image, observer: observer, log: log)
+                of: source, in: options.convertedFolder, fetch, options.image, observer: observer, log: log)
             return Array("\(image.path)\n\(image.identity)".utf8)
         } failed: {
             log.fatal("\($0)")
         }
         guard let result else { throw BuildError.told }
         let lines = String(decoding: result, as: UTF8.self).split(separator: "\n").map(String.init)
-        return StageBase(path: lines[0], identity: "converted \(lines[1])", name: "\(agent):\(name)", isContainer: false)
+        return StageBase(path: lines[0], identity: "converted \(lines[1])", name: agent.isEmpty ? name : "\(agent):\(name)", isContainer: source.isImageFile)
     }
 
     private func local(_ path: String) throws -> StageBase {
@@ -133,6 +141,7 @@ public enum ConvertedImage {
     ) throws -> (path: String, identity: String) {
         // A peer that closes its end is an error of the write, not the end of the program.
         signal(SIGPIPE, SIG_IGN)
+        if source.isImageFile { return try FetchedImage.path(of: source, fetch, observer: observer) }
         let image = try ImageOpener.open(source, fetch, observer: observer)
         let identity = try image.identity
         let target = "\(folder)/\(identity).sif"

@@ -18,6 +18,9 @@ let buildCommand = Command(
               oci-archive:file[:tag]                    an OCI image layout in a tar
               docker-archive:file[:name:tag]            what `docker save` writes
               docker-daemon:name[:tag]                  an image of a running Docker
+              oras://registry/name[:tag]                a SIF of a registry
+              library://entity/collection/name[:tag]    a SIF of a container library (--library)
+              https://...                               an image file of a web server
               file.tar, .tar.gz, .tar.xz, .tar.zst, .tar.bz2
               image.sif, image.sqfs, image.img          an image, also of an old kind
               directory                                 a sandbox
@@ -84,7 +87,7 @@ struct Building {
             throw CommandError("--resume goes on from kept layers, and --no-layer-cache keeps none: leave one out")
         }
         try check(target)
-        if case .address(let address) = source, case .sif(let path) = target, !parsed.has("update") {
+        if case .address(let address) = source, case .sif(let path) = target, !parsed.has("update"), !address.isImageFile {
             // Nothing runs in it, so it goes from the registry to the file in one stream.
             try ImageConversion(parsed, log).make(path, from: address)
         } else {

@@ -100,6 +100,7 @@ enum ImageFetching {
         OptionSpec("platform", nil, .value("os/arch"), "platform of the image, such as linux/arm64", environment: ["PLATFORM"]),
         OptionSpec(
             "no-https", nil, .flag, "use http where the registry has no https", aliases: ["nohttps"], environment: ["NOHTTPS", "NO_HTTPS"]),
+        OptionSpec("library", nil, .value("url"), "address of the container library for library://", environment: ["LIBRARY"]),
         OptionSpec("authfile", nil, .value("path"), "file with registry credentials, of Docker's form", environment: ["AUTH_FILE"]),
         OptionSpec("docker-login", nil, .flag, "ask for a user name and password for the registry", environment: ["DOCKER_LOGIN"]),
         OptionSpec("docker-username", nil, .value("name"), "user name for the registry", environment: ["DOCKER_USERNAME"], hidden: true),

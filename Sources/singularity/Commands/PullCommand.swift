@@ -24,7 +24,7 @@ let pullCommand = Command(
     let address = parsed.arguments[parsed.arguments.count - 1]
     let source = ImageSource(address)
     if case .path = source {
-        throw CommandError("\(address) is not an image address; it begins with docker://, oci:, oci-archive: or docker-archive:")
+        throw CommandError("\(address) is not an image address; it begins with docker://, oci:, oci-archive: or docker-archive:, oras://, library:// or https://")
     }
     var target = parsed.arguments.count == 2 ? parsed.arguments[0] : try parsed["name"] ?? defaultName(source)
     if let folder = parsed["dir"], !target.hasPrefix("/") { target = "\(folder)/\(target)" }
@@ -38,7 +38,11 @@ let pullCommand = Command(
 
 private func defaultName(_ source: ImageSource) throws -> String {
     switch source {
-    case .docker(let name): return try ImageReference(name).defaultFileName
+    case .docker(let name), .oras(let name): return try ImageReference(name).defaultFileName
+    case .library(let name), .web(let name):
+        let last = name.split(separator: "/").last.map(String.init) ?? name
+        let file = last.prefix { $0 != "?" }.replacing(":", with: "_")
+        return file.contains(".") ? String(file) : file + ".sif"
     case .ociLayout(let name), .ociArchive(let name), .dockerArchive(let name):
         let last = name.split(separator: "/").last.map(String.init) ?? name
         return (last.split(separator: ":").first.map(String.init) ?? last) + ".sif"
@@ -65,6 +69,10 @@ struct ImageConversion {
         defer { if parsed.has("disable-cache") { Files.removeTree(fetch.cacheFolder) } }
         let bar = ProgressBar(isShown: log.level >= .info)
         defer { bar.finish() }
+        if source.isImageFile {
+            let file = try ConvertedImage.path(of: source, in: RunnableImage.folder, fetch, options, observer: bar, log: log)
+            return try Files.copy(file.path, to: target, mode: 0o755)
+        }
         log.info("Starting build...")
         let image = try ImageOpener.open(source, fetch, observer: bar)
         if image.platform.architecture != fetch.pull.platform.architecture {
@@ -90,8 +98,10 @@ struct ImageConversion {
         if parsed.has("disable-cache") {
             folder = "\(Environment["TMPDIR"] ?? "/tmp")/singularity-cache-\(getpid())-\(UInt32.random(in: 0 ... .max))"
         }
-        return FetchOptions(
+        var options = FetchOptions(
             pull: pull, credentials: try ImageFetching.credentials(parsed), allowHTTP: parsed.has("no-https"),
             cacheFolder: folder, home: UserFolders.home)
+        options.library = parsed["library"]
+        return options
     }
 }
