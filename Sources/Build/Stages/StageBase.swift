@@ -38,6 +38,11 @@ struct BaseFinder {
             let name = try from(header)
             if case .web = ImageSource(name) { return try converted("", name) }
             return try local(name)
+        case "dockerfile", "buildkit":
+            let archive = "\(temporary)/dockerfile.tar"
+            try DockerfileBuild(header).write(archive)
+            // Its name stays the same from build to build, as its layers do.
+            return try converted("oci-archive", archive, alias: (agent, header["from"] ?? ""))
         case "scratch": return StageBase(path: nil, identity: "scratch", name: "scratch", isContainer: false)
         case "debootstrap", "yum", "dnf", "zypper", "arch", "busybox":
             let tool = try BootstrapTool(header)
@@ -63,7 +68,7 @@ struct BaseFinder {
 
     // MARK: Images of others
 
-    private func converted(_ agent: String, _ name: String, library: String? = nil) throws -> StageBase {
+    private func converted(_ agent: String, _ name: String, library: String? = nil, alias: (agent: String, from: String)? = nil) throws -> StageBase {
         let isFile = ["library", "oras"].contains(agent)
         let source = ImageSource(agent.isEmpty ? name : isFile ? "\(agent)://\(name)" : "\(agent):\(name)")
         var fetch = options.fetch
@@ -71,7 +76,7 @@ struct BaseFinder {
         // Fetching and compressing need threads; sections need a process without any.
         let result = try Process.inChild {
             let image = try ConvertedImage.path(
-                of: source, in: options.convertedFolder, fetch, options.image, observer: observer, log: log)
+                of: source, in: options.convertedFolder, fetch, options.image, alias: alias, observer: observer, log: log)
             return Array("\(image.path)\n\(image.identity)".utf8)
         } failed: {
             log.fatal("\($0)")
@@ -135,14 +140,18 @@ enum DirectoryFingerprint {
 /// An image file in the cache that is made of an address.
 public enum ConvertedImage {
     /// The file; made where it is not there yet.
-    /// - Parameter folder: of all such files.
+    /// - Parameters:
+    ///   - folder: of all such files.
+    ///   - alias: agent and name that the image's own description has, in the place of the source's.
     public static func path(
-        of source: ImageSource, in folder: String, _ fetch: FetchOptions, _ options: ImageOptions, observer: any PullObserver, log: Log
+        of source: ImageSource, in folder: String, _ fetch: FetchOptions, _ options: ImageOptions,
+        alias: (agent: String, from: String)? = nil, observer: any PullObserver, log: Log
     ) throws -> (path: String, identity: String) {
         // A peer that closes its end is an error of the write, not the end of the program.
         signal(SIGPIPE, SIG_IGN)
         if source.isImageFile { return try FetchedImage.path(of: source, fetch, observer: observer) }
-        let image = try ImageOpener.open(source, fetch, observer: observer)
+        var image = try ImageOpener.open(source, fetch, observer: observer)
+        if let alias { (image.agent, image.from) = alias }
         let identity = try image.identity
         let target = "\(folder)/\(identity).sif"
         try Files.makeDirectories(folder, mode: 0o700)
