@@ -88,6 +88,7 @@ let package = Package(
             swiftSettings: settings, linkerSettings: staticLibraries + staticRuntime),
         tests("SIFTests", ["BlockIO", "Linux", "SIF"]),
         tests("SquashFSTests", ["BlockIO", "Compression", "ImageTree", "Linux", "SquashFS", crypto]),
+        tests("ImageTreeTests", ["ImageTree", "SquashFS"]),
         tests("RuntimeTests", ["Linux", "Runtime"]),
         tests("RegistryTests", ["Registry"]),
         tests("DefinitionTests", ["Definition"]),

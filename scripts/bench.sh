@@ -130,6 +130,52 @@ done
 if command -v tar2sqfs >/dev/null; then best "tar2sqfs zstd 6" "$work/t.sqfs" sh -c "tar2sqfs -f -q -c zstd -X level=6 $work/t.sqfs < $work/debian/rootfs.tar"; fi
 rm -rf "$work/big"
 
+echo; echo "definition file: From a local image, a one-line %post; nothing cached"
+base=$work/out/ours.sif
+chmod 644 "$base"
+printf 'Bootstrap: localimage\nFrom: %s\n%%post\n    echo hello > /hello\n' "$base" > "$work/one.def"
+cat > "$work/one.sh" <<EOF
+rm -rf $work/out/cache-def; export SINGULARITY_CACHEDIR=$work/out/cache-def TMPDIR=$work/out
+exec $singularity build -F --ignore-subuid $work/out/one.sif $work/one.def
+EOF
+best "singularity" "$work/out/one.sif" $as_user sh "$work/one.sh"
+cat > "$work/one-again.sh" <<EOF
+export SINGULARITY_CACHEDIR=$work/out/cache-def TMPDIR=$work/out
+exec $singularity build -F --ignore-subuid $work/out/one.sif $work/one.def
+EOF
+best "singularity, unchanged" "$work/out/one.sif" $as_user sh "$work/one-again.sh"
+if [ -n "$apptainer" ]; then
+    cp "$base" "$peers/bench/base.sif"; chmod 644 "$peers/bench/base.sif"
+    printf 'Bootstrap: localimage\nFrom: /bench/base.sif\n%%post\n    echo hello > /hello\n' > "$peers/bench/one.def"
+    once "Apptainer (gzip)" "$peers/bench/one.sif" $apptainer build -F /bench/one.sif /bench/one.def
+fi
+"$singularity" build --sandbox "$work/large" "$base" >/dev/null 2>&1
+for n in $(seq 18); do head -c 75000000 /dev/urandom | base64 -w 0 > "$work/large/opt/$n"; done
+"$singularity" build --compression zstd --level 1 "$work/out/large.sqfs" "$work/large" >/dev/null 2>&1
+rm -rf "$work/large"
+sed "s|^From: .*|From: $work/out/large.sqfs|" "$work/one.def" > "$work/large.def"
+sed "s|one.def|large.def|; s|one.sif|large.sif|" "$work/one.sh" > "$work/large.sh"
+best "singularity, 2 GB" "$work/out/large.sif" $as_user sh "$work/large.sh"
+rm -f "$work/out/large.sqfs" "$work/out/large.sif"
+
+echo; echo "SIF to sandbox, and back (zstd where nothing else is said)"
+n=0
+for _ in 1 2 3; do
+    # What was removed a moment ago makes ext4 slow to create: nothing is removed here.
+    n=$((n + 1))
+    once "singularity, to a sandbox" "" "$singularity" build --sandbox "$work/box$n" "$base"
+    if command -v unsquashfs >/dev/null; then
+        offset=$("$singularity" sif list "$base" | awk -F'|' '/Squashfs/ { split($4, a, "-"); gsub(/ /, "", a[1]); print a[1] }')
+        once "unsquashfs" "" unsquashfs -q -n -d "$work/un$n" -o "$offset" "$base"
+    fi
+done
+if [ -n "$apptainer" ]; then once "Apptainer, to a sandbox" "" $apptainer build -F --sandbox /bench/box /bench/base.sif; fi
+best "singularity, sandbox to SIF" "$work/back.sif" "$singularity" build -F "$work/back.sif" "$work/box1"
+best "mksquashfs zstd 6" "$work/m.sqfs" sh -c "rm -f $work/m.sqfs; mksquashfs $work/box1 $work/m.sqfs -comp zstd -Xcompression-level 6 -quiet -no-progress"
+best "singularity, gzip 9" "$work/back.sif" "$singularity" build -F --compression gzip --level 9 "$work/back.sif" "$work/box1"
+best "mksquashfs gzip 9" "$work/m.sqfs" sh -c "rm -f $work/m.sqfs; mksquashfs $work/box1 $work/m.sqfs -comp gzip -Xcompression-level 9 -quiet -no-progress"
+if [ -n "$apptainer" ]; then once "Apptainer, sandbox to SIF (gzip)" "$peers/bench/back.sif" $apptainer build -F /bench/back.sif /bench/box; fi
+
 echo; echo "exec image true, without root"
 image=$work/out/ours.sif
 chmod 644 "$image"

@@ -21,6 +21,9 @@ public struct HostTree {
         var inode: UInt64
     }
 
+    /// Before the names of attributes that an ordinary user's sandbox cannot have, such as file capabilities.
+    static let keptPrefix = "user.singularity.xattr."
+
     /// Who does not exist in a user namespace (user_namespaces(7)).
     private static let overflow: UInt32 = 65534
 
@@ -76,6 +79,9 @@ public struct HostTree {
         let index = attributes.xattrs.firstIndex { $0.name == OwnerRecord.attribute }
         let record = index.flatMap { OwnerRecord(parsing: attributes.xattrs[$0].value) }
         if let index { attributes.xattrs.remove(at: index) }
+        for (index, attribute) in attributes.xattrs.enumerated() where attribute.name.hasPrefix(Self.keptPrefix) {
+            attributes.xattrs[index].name = String(attribute.name.dropFirst(Self.keptPrefix.count))
+        }
         switch ownership {
         case .asStored: break
         case .mapped:

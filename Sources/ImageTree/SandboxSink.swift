@@ -12,6 +12,7 @@ public final class SandboxSink {
     private let root: String
     private let isRoot: Bool
     private let latestTime: Int64?
+    private let widensFiles: Bool
     private var written: [ObjectIdentifier: String] = [:]
     private var contents: [(content: FileContent, path: String, attributes: Attributes)] = []
     /// Where the files of each directory end in ``contents``: two threads that make files in one directory wait for one
@@ -19,12 +20,16 @@ public final class SandboxSink {
     private var ends: [Int] = []
     private var hardLinks: [(first: String, path: String)] = []
     private var directories: [(path: String, attributes: Attributes)] = []
+    /// Guards ``lacksRecords``, which several threads may set.
+    private let lock = Monitor()
     private var lacksRecords = false
 
     /// - Parameters:
     ///   - path: a directory that is not there yet.
     ///   - asRoot: owners and devices can be set.
-    public init(_ path: String, asRoot: Bool, latestTime: Int64?) {
+    ///   - widensFiles: files too are made readable and writable for their owner.
+    public init(_ path: String, asRoot: Bool, latestTime: Int64?, widensFiles: Bool = false) {
+        self.widensFiles = widensFiles
         root = path
         isRoot = asRoot
         self.latestTime = latestTime
@@ -121,6 +126,8 @@ public final class SandboxSink {
     private func write(
         _ content: FileContent, _ path: String, _ attributes: Attributes, _ buffer: UnsafeMutableRawBufferPointer
     ) throws {
+        var attributes = attributes
+        if widensFiles { attributes.mode |= 0o600 }
         let mode = mode_t(attributes.mode) | (isRoot ? 0 : 0o200)
         let file = try OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: mode & 0o777)
         if let stream = try content.stream() {
@@ -131,24 +138,30 @@ public final class SandboxSink {
             }
         }
         if isRoot, attributes.uid != 0 || attributes.gid != 0 { fchown(file.rawValue, attributes.uid, attributes.gid) }
-        if mode_t(attributes.mode) != mode & 0o777 { fchmod(file.rawValue, mode_t(attributes.mode)) }
-        for attribute in attributes.xattrs { fsetxattr(file.rawValue, attribute.name, attribute.value, attribute.value.count, 0) }
+        for attribute in attributes.xattrs { fsetxattr(file.rawValue, keptName(attribute), attribute.value, attribute.value.count, 0) }
         if !isRoot, attributes.uid != 0 || attributes.gid != 0 {
             record(OwnerRecord(uid: attributes.uid, gid: attributes.gid), path)
         }
+        // Last, as a file that forbids its owner to write takes no attribute.
+        if mode_t(attributes.mode) != mode & 0o777 { fchmod(file.rawValue, mode_t(attributes.mode)) }
         let time = timespec(tv_sec: Int(attributes.modificationTime), tv_nsec: 0)
         withUnsafePointer(to: (time, time)) {
             $0.withMemoryRebound(to: timespec.self, capacity: 2) { _ = futimens(file.rawValue, $0) }
         }
     }
 
+    /// The name under which an attribute is kept: an ordinary user may set those of users only.
+    private func keptName(_ attribute: Xattr) -> String {
+        isRoot || attribute.name.hasPrefix("user.") ? attribute.name : HostTree.keptPrefix + attribute.name
+    }
+
     private func record(_ record: OwnerRecord, _ path: String) {
-        if path.withCString({ record.write($0) }) != 0 { lacksRecords = true }
+        if path.withCString({ record.write($0) }) != 0 { lock.locked { lacksRecords = true } }
     }
 
     private func finish(_ path: String, _ attributes: Attributes, isDirectory: Bool, device: OwnerRecord.Device? = nil) {
         if isRoot { lchown(path, attributes.uid, attributes.gid) }
-        for attribute in attributes.xattrs { lsetxattr(path, attribute.name, attribute.value, attribute.value.count, 0) }
+        for attribute in attributes.xattrs { lsetxattr(path, keptName(attribute), attribute.value, attribute.value.count, 0) }
         var mode = attributes.mode
         var record = OwnerRecord(uid: attributes.uid, gid: attributes.gid, device: device)
         if !isRoot && isDirectory && mode & 0o700 != 0o700 {

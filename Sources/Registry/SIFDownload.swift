@@ -14,7 +14,9 @@ extension RegistryClient {
         _ reference: ImageReference, cache: BlobCache, options: PullOptions, observer: any PullObserver
     ) async throws -> (path: String, digest: Digest) {
         let fetched = try await document(reference, cache: cache, options: options)
-        guard case .manifest(let manifest) = try ManifestDocument(fetched.bytes, mediaType: fetched.mediaType, what: "the manifest of \(reference)")
+        guard
+            case .manifest(let manifest) = try ManifestDocument(
+                fetched.bytes, mediaType: fetched.mediaType, what: "the manifest of \(reference)")
         else { throw RegistryError.badDocument(what: "\(reference)", why: "it is an index, not a SIF artifact") }
         guard manifest.layers.count == 1, let layer = manifest.layers.first, layer.mediaType == Self.sifLayer else {
             let types = manifest.layers.map { $0.mediaType ?? "(none)" }.joined(separator: ", ")

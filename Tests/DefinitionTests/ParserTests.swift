@@ -1,4 +1,5 @@
 import Definition
+import Foundation
 import Testing
 
 /// Definition files as the peers read them.
@@ -144,5 +145,30 @@ struct ParserTests {
             }
             _ = failure(text, ["A=1"])
         }
+    }
+}
+
+/// Recipes that generators of the field write.
+struct GeneratedRecipeTests {
+    private func recipe(_ name: String) throws -> DefinitionFile {
+        let folder = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path + "/Fixtures/recipes/"
+        var arguments = BuildArguments()
+        return try DefinitionFile(try String(contentsOfFile: folder + name, encoding: .utf8), name: name, arguments: &arguments)
+    }
+
+    @Test func hpccm() throws {
+        let stage = try #require(try recipe("hpccm.def").stages.first)
+        #expect(stage.header.agent == "docker" && stage.header["from"] == "debian:bookworm" && stage.name == "devel")
+        let post = try #require(stage.section(.post)?.body)
+        // Six %post sections are one script.
+        #expect(post.contains("gfortran") && post.contains("cc -o /opt/bin/hello") && post.hasSuffix("cd /w\n\n\n"))
+        #expect(stage.section(.files)?.fileCopies == [FileCopy(source: "hello.c", destination: "/src/hello.c", line: 29)])
+        #expect(stage.section(.labels)?.labels.first?.value == "y z")
+    }
+
+    @Test func spython() throws {
+        let stage = try #require(try recipe("spython.def").stages.first)
+        #expect(Set(stage.sections.map(\.kind)) == [.files, .labels, .post, .environment, .runscript, .startscript])
+        #expect(stage.section(.environment)?.body.contains("export NAME=\"a b\"") == true)
     }
 }

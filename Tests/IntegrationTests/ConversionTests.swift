@@ -106,4 +106,38 @@ struct ConversionTests {
         }
         #expect(recipe.leftovers.isEmpty)
     }
+
+    @Test func imageFilesComeFromRegistriesAsTheyAre() throws {
+        let recipe = try Recipe()
+        let image = try Recipe.busybox.get()
+        let script = """
+            import sys, hashlib, json, urllib.request as web
+            base = "http://%s/v2/art/ifact" % sys.argv[1]
+            def put(data):
+                digest = "sha256:" + hashlib.sha256(data).hexdigest()
+                place = web.urlopen(web.Request(base + "/blobs/uploads/", method="POST", data=b"")).headers["Location"]
+                place += ("&" if "?" in place else "?") + "digest=" + digest
+                web.urlopen(web.Request(place, method="PUT", data=data, headers={"Content-Type": "application/octet-stream"}))
+                return digest
+            sif = open(sys.argv[2], "rb").read()
+            manifest = {"schemaVersion": 2, "config": {"mediaType": "application/vnd.sylabs.sif.config.v1+json", "digest": put(b"{}"), "size": 2},
+                "layers": [{"mediaType": "application/vnd.sylabs.sif.layer.v1.sif", "digest": put(sif), "size": len(sif)}]}
+            web.urlopen(web.Request(base + "/manifests/v1", method="PUT", data=json.dumps(manifest).encode(),
+                headers={"Content-Type": "application/vnd.oci.image.manifest.v1+json"}))
+            """
+        try recipe.scratch.write("push.py", Array(script.utf8))
+        let pushed = try Run.program("/usr/bin/env", ["python3", recipe.file("push.py"), Site.registry, image])
+        #expect(pushed.status == 0, "\(pushed)")
+        let address = "oras://\(Site.registry)/art/ifact:v1"
+        let pulled = try recipe.run(["pull", "p.sif", address])
+        #expect(pulled.status == 0 && FileManager.default.contentsEqual(atPath: recipe.file("p.sif"), andPath: image), "\(pulled)")
+        #expect(try recipe.run(["exec", address, "echo", "hi"]).output == "hi\n")
+        let built = try recipe.build("b.sif", "Bootstrap: oras\nFrom: \(Site.registry)/art/ifact:v1\n%post\n echo x > /x\n")
+        #expect(built.status == 0, "\(built)")
+        #expect(try recipe.text("b.sif", "/x") == "x\n")
+        let container = try recipe.run(["pull", "c.sif", "oras://\(Site.registry)/debian:latest"])
+        #expect(container.status == 255 && container.error.contains("fetched with docker://"), "\(container)")
+        let library = try recipe.run(["pull", "l.sif", "library://a/b/c"])
+        #expect(library.status == 255 && library.error.contains("no container library is set"), "\(library)")
+    }
 }

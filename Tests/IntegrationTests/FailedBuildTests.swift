@@ -141,4 +141,19 @@ struct FailedBuildTests {
         #expect(target.status == 255 && target.error.lowercased().contains("no space left"), "\(target)")
         #expect(try FileManager.default.contentsOfDirectory(atPath: recipe.file("small")).allSatisfy { !$0.hasPrefix("t.sif") })
     }
+
+    @Test func programsAreToldOfProgress() throws {
+        let recipe = try prepared()
+        let text = try Recipe.header + "%post\n echo said\n"
+        let first = try recipe.build("b.sif", text, options: ["--json"])
+        let second = try recipe.build("a.sif", text, options: ["--json", "-F"])
+        for (result, state) in [(first, "done"), (second, "cached")] {
+            let events = try result.output.split(separator: "\n").map {
+                try #require(try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
+            }
+            #expect(events.contains { $0["section"] as? String == "%post" && $0["state"] as? String == state }, "\(result)")
+            #expect(events.last?["event"] as? String == "target" && events.last?["state"] as? String == "done")
+        }
+        #expect(first.error.contains("said"))
+    }
 }

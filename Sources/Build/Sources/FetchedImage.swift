@@ -20,7 +20,8 @@ enum FetchedImage {
         case .library(let name):
             guard let library = options.library else {
                 throw BuildError.badSource(
-                    "library://\(name)", why: "no container library is set: name one with --library, SINGULARITY_LIBRARY or a line \"Library:\"")
+                    "library://\(name)",
+                    why: "no container library is set: name one with --library, SINGULARITY_LIBRARY or a line \"Library:\"")
             }
             let reference = name.contains(":") ? name : name + ":latest"
             let base = library.hasSuffix("/") ? String(library.dropLast()) : library

@@ -50,7 +50,13 @@ public struct DefinitionBuild {
             last = build
         }
         guard let last else { return }
-        try write(last, target, update, temporary)
+        let events = BuildEvents(isOn: options.reportsJSON)
+        events.target(target.path, state: "started")
+        do { try write(last, target, update, temporary) } catch {
+            events.target(target.path, state: "failed")
+            throw error
+        }
+        events.target(target.path, state: "done")
         options.layers.shrink(keeping: last.tree.layers)
     }
 

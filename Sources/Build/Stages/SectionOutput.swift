@@ -35,7 +35,9 @@ struct SectionOutput {
     /// - Parameters:
     ///   - prefix: before each line; empty for none.
     ///   - log: a file that gets all lines; nil for none.
-    init(prefix: String, log: String?, isQuiet: Bool) throws {
+    ///   - isQuiet: the trace of commands is not shown.
+    ///   - outputTo: descriptor for the section's standard output.
+    init(prefix: String, log: String?, isQuiet: Bool, outputTo: CInt = 1) throws {
         var outEnds: [CInt] = [0, 0]
         var errorEnds: [CInt] = [0, 0]
         guard clinux_pipe(&outEnds) == 0, clinux_pipe(&errorEnds) == 0 else { throw SystemError.last("pipe") }
@@ -48,7 +50,7 @@ struct SectionOutput {
             for end in ends { close(end) }
             // What ends the section ends it too, after the section has had its say.
             for number in [SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGPIPE] { signal(number, SIG_IGN) }
-            var printer = LinePrinter(prefix: prefix, log: log, isQuiet: isQuiet)
+            var printer = LinePrinter(prefix: prefix, log: log, isQuiet: isQuiet, outputTo: outputTo)
             printer.run(output: inputs.0, errors: inputs.1)
             try? Files.writeAll(Array(printer.report.utf8), to: number, name: "report")
             _exit(0)
@@ -86,6 +88,7 @@ private struct LinePrinter {
     let prefix: String
     let log: OwnedDescriptorBox?
     let isQuiet: Bool
+    let outputTo: CInt
     private let start = LinePrinter.now
     private var partial: [[UInt8]] = [[], []]
     private var lastLine: Int?
@@ -100,7 +103,8 @@ private struct LinePrinter {
     /// A line that is longer is printed in pieces.
     private static let longestLine = 1 << 16
 
-    init(prefix: String, log: String?, isQuiet: Bool) {
+    init(prefix: String, log: String?, isQuiet: Bool, outputTo: CInt) {
+        self.outputTo = outputTo
         self.prefix = prefix
         self.isQuiet = isQuiet
         self.log = log.flatMap { path in
@@ -164,7 +168,7 @@ private struct LinePrinter {
             let seconds = Self.now - start
             line = Array("\u{1b}[2m\(prefix) \(seconds / 60):\(seconds % 60 < 10 ? "0" : "")\(seconds % 60)\u{1b}[0m ".utf8) + line
         }
-        try? Files.writeAll(line, to: index == 0 ? 1 : 2, name: "output")
+        try? Files.writeAll(line, to: index == 0 ? outputTo : 2, name: "output")
     }
 
     /// Takes the mark out of a line of the trace.

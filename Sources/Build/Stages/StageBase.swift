@@ -68,7 +68,9 @@ struct BaseFinder {
 
     // MARK: Images of others
 
-    private func converted(_ agent: String, _ name: String, library: String? = nil, alias: (agent: String, from: String)? = nil) throws -> StageBase {
+    private func converted(_ agent: String, _ name: String, library: String? = nil, alias: (agent: String, from: String)? = nil) throws
+        -> StageBase
+    {
         let isFile = ["library", "oras"].contains(agent)
         let source = ImageSource(agent.isEmpty ? name : isFile ? "\(agent)://\(name)" : "\(agent):\(name)")
         var fetch = options.fetch
@@ -83,7 +85,9 @@ struct BaseFinder {
         }
         guard let result else { throw BuildError.told }
         let lines = String(decoding: result, as: UTF8.self).split(separator: "\n").map(String.init)
-        return StageBase(path: lines[0], identity: "converted \(lines[1])", name: agent.isEmpty ? name : "\(agent):\(name)", isContainer: source.isImageFile)
+        return StageBase(
+            path: lines[0], identity: "converted \(lines[1])", name: agent.isEmpty ? name : "\(agent):\(name)",
+            isContainer: source.isImageFile)
     }
 
     private func local(_ path: String) throws -> StageBase {

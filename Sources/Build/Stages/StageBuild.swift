@@ -18,6 +18,7 @@ final class StageBuild {
     private let temporary: TemporaryFolder
     private let earlier: [String: StageBuild]
     private let log: Log
+    private let events: BuildEvents
     let base: StageBase
     private(set) var tree: StageTree
     private(set) var key: LayerKey
@@ -42,6 +43,7 @@ final class StageBuild {
         self.options = options
         self.temporary = temporary
         self.log = log
+        events = BuildEvents(isOn: options.reportsJSON, stage: stage.name ?? "")
         tree = StageTree(base: base.path)
         writer = options.image.writer
         if !options.hasWriterOptions, let (superblock, size) = tree.baseFormat, superblock.compressor.levels != nil {
@@ -87,11 +89,19 @@ final class StageBuild {
 
     /// Adds a layer, from the cache where it is there.
     private func add(
-        _ title: String, line: Int, parts: [String], make: (String) throws -> Void
+        _ title: String, line: Int, parts: [String], make body: (String) throws -> Void
     ) throws {
         try Interruption.check()
         key = key.appending(parts)
         let note = "\(definition.name):\(line) \(title)"
+        let start = BuildEvents.now
+        func make(_ path: String) throws {
+            events.section(title, line: line, state: "started")
+            do { try body(path) } catch {
+                events.section(title, line: line, state: "failed", seconds: BuildEvents.now - start)
+                throw error
+            }
+        }
         let result: (path: String, isCached: Bool)
         if options.usesLayerCache {
             result = try options.layers.layer(key, note: note, make: make)
@@ -102,6 +112,9 @@ final class StageBuild {
             result = (path, false)
         }
         if result.isCached, line > 0 { log.info("Using cached layer of \(title) (line \(line))") }
+        events.section(
+            title, line: line, state: result.isCached ? "cached" : "done", seconds: BuildEvents.now - start,
+            bytes: Files.status(result.path).map { UInt64($0.st_size) })
         if let mark = FileLock.share(result.path) { marks.append(mark) }
         let image = try LayerFile.open(result.path)
         if try LayerFile.isWhole(image) { tree = StageTree() }
@@ -279,7 +292,8 @@ final class StageBuild {
         var run = run
         let output = try SectionOutput(
             prefix: options.showsPrefix ? "[\(stage.name.map { "\($0) " } ?? "")\(title)]" : "",
-            log: layer.map { $0.replacingSuffix(".part", "") + ".log" }, isQuiet: log.level < .info)
+            log: layer.map { $0.replacingSuffix(".part", "") + ".log" }, isQuiet: log.level < .info,
+            outputTo: options.reportsJSON ? 2 : 1)
         run.output = (output.output, output.errors)
         do {
             let outcome = try run.run(log) { changes in
@@ -304,7 +318,9 @@ final class StageBuild {
             if identity != .root { try identity.enter() }
             try SandboxSink(path, asRoot: identity != .recorded, latestTime: nil).write(try tree.merged(ownership), threads: writer.threads)
             return []
-        } failed: { log.fatal("\($0)") }
+        } failed: {
+            log.fatal("\($0)")
+        }
         guard result != nil else { throw BuildError.told }
         run.lowers = []
         run.writableTree = path

@@ -101,7 +101,9 @@ struct Assembly {
     /// Writes a directory.
     func writeSandbox(_ path: String) throws {
         let (root, _) = try finish()
-        let sink = SandboxSink(path, asRoot: getuid() == 0 && stage.identity == .root, latestTime: options.image.latestTime)
+        let sink = SandboxSink(
+            path, asRoot: getuid() == 0 && stage.identity == .root, latestTime: options.image.latestTime,
+            widensFiles: options.fixesPermissions)
         try sink.write(root, threads: stage.writerOptions.threads)
         if sink.hasLostOwners {
             log.warning("\(path) is on a file system without extended attributes: files of other users have become yours in it")

@@ -24,7 +24,9 @@ let pullCommand = Command(
     let address = parsed.arguments[parsed.arguments.count - 1]
     let source = ImageSource(address)
     if case .path = source {
-        throw CommandError("\(address) is not an image address; it begins with docker://, oci:, oci-archive: or docker-archive:, oras://, library:// or https://")
+        throw CommandError(
+            "\(address) is not an image address; it begins with docker://, oci:, oci-archive: or docker-archive:, oras://, library:// or https://"
+        )
     }
     var target = parsed.arguments.count == 2 ? parsed.arguments[0] : try parsed["name"] ?? defaultName(source)
     if let folder = parsed["dir"], !target.hasPrefix("/") { target = "\(folder)/\(target)" }
