@@ -47,6 +47,7 @@ struct FailedBuildTests {
         ("Bootstrap: debootstrap\nOSVersion: x\n", "needs a line \"mirrorurl"),
         ("Bootstrap: zypper\nMirrorURL: x\n", "install the package zypper"),
         ("Bootstrap: scratch\n%psot\n", "did you mean %post?"),
+        ("Bootstrap: docker\nFrom: a\nFingerprints: 1234\n", "cannot check signatures"),
         ("Bootstrap: docker\nFrom: {{ X }}\n", "build var X is not defined"),
     ])
     func badRecipesAreExplained(_ text: String, _ message: String) throws {

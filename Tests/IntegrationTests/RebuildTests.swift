@@ -144,4 +144,25 @@ struct RebuildTests {
         #expect(try recipe.build("z.sif", text).status == 0)
         #expect(recipe.leftovers.isEmpty, "\(recipe.leftovers)")
     }
+
+    @Test func aRegistryImageIsABaseLikeAnyOther() throws {
+        let recipe = try Recipe()
+        let text = "Bootstrap: docker\nRegistry: \(Site.registry)\nFrom: debian:latest\n%post\n" + Self.stamp
+        let first = try recipe.build("a.sif", text, options: ["--no-https"])
+        #expect(first.status == 0, "\(first)")
+        let second = try recipe.build("b.sif", text, options: ["--no-https"])
+        #expect(second.error.contains("Using cached layer of %post"), "\(second)")
+        #expect(FileManager.default.contentsEqual(atPath: recipe.file("a.sif"), andPath: recipe.file("b.sif")))
+        let labels = try recipe.run(["inspect", recipe.file("a.sif")]).output
+        #expect(labels.contains("usage.singularity.deffile.from: debian:latest\n"), "\(labels)")
+        #expect(try recipe.run(["run", recipe.file("a.sif"), "echo", "hi"]).status == 0)
+    }
+
+    @Test func nothingIsKeptWhereThatIsAsked() throws {
+        let recipe = try Recipe()
+        let text = "Bootstrap: docker\nFrom: \(Site.registry)/debian:latest\n%post\n echo x > /x\n"
+        let result = try recipe.build("a.sif", text, options: ["--disable-cache", "--no-https"])
+        #expect(result.status == 0, "\(result)")
+        #expect(recipe.scratch.names.filter { !$0.hasPrefix("recipe-") } == ["a.sif"], "\(recipe.scratch.names)")
+    }
 }

@@ -19,6 +19,8 @@ public struct BuildOptions: Sendable {
     public var sections: Set<String>?
     public var runsTests = true
     public var usesLayerCache = true
+    /// Nothing of what is downloaded or made is kept (`--disable-cache`).
+    public var keepsNothing = false
     /// The stage in which a section failed is kept in a directory.
     public var keepsFailed = false
     /// A shell in the stage in which a section failed.

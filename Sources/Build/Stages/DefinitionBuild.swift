@@ -11,7 +11,7 @@ import Runtime
 /// The target appears, by rename, when all is done and tested; until then an older one stays as it is.
 public struct DefinitionBuild {
     private let definition: DefinitionFile
-    private let options: BuildOptions
+    private var options: BuildOptions
     private let arguments: [String: String]
     private let observer: any PullObserver
     private let log: Log
@@ -28,9 +28,15 @@ public struct DefinitionBuild {
 
     /// Builds. Only for a process with one thread.
     /// - Parameter update: an existing sandbox is changed instead of a base.
-    public func build(_ target: BuildTarget, update: Bool = false) throws {
+    public mutating func build(_ target: BuildTarget, update: Bool = false) throws {
         let identity = BuildIdentity.available(ignoresRanges: options.ignoresRanges)
         let temporary = try TemporaryFolder(in: options.temporaryFolder, identity: identity)
+        if options.keepsNothing {
+            options.fetch.cacheFolder = temporary.path + "/blob"
+            options.convertedFolder = temporary.path + "/converted"
+            options.layers = LayerCache(temporary.path + "/layers")
+            options.usesLayerCache = false
+        }
         Interruption.watch()
         defer {
             temporary.remove()

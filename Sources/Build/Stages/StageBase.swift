@@ -30,6 +30,11 @@ struct BaseFinder {
 
     func find(_ header: Header) throws -> StageBase {
         let agent = header.agent
+        if header["fingerprints"] != nil {
+            throw BuildError.refused(
+                "the base must be signed by the keys of the line \"Fingerprints:\", and this version cannot check signatures: leave the line out to build without a check"
+            )
+        }
         switch agent {
         case "docker", "docker-archive", "oci", "oci-archive", "docker-daemon": return try converted(agent, try name(header))
         case "library", "oras":

@@ -93,8 +93,9 @@ struct Building {
         } else {
             let (options, given) = try options()
             let definition = source.definition
-            try DefinitionBuild(definition, options, arguments: given, observer: ProgressBar(isShown: log.level >= .info), log: log)
-                .build(target, update: parsed.has("update"))
+            var build = DefinitionBuild(
+                definition, options, arguments: given, observer: ProgressBar(isShown: log.level >= .info), log: log)
+            try build.build(target, update: parsed.has("update"))
         }
         log.info("Build complete: \(target.path)")
     }
@@ -228,6 +229,10 @@ struct Building {
             fetch: try conversion.fetchOptions(), convertedFolder: RunnableImage.folder,
             layers: LayerCache(UserFolders.cache + "/build", limit: limit), temporaryFolder: Self.temporaryFolder(parsed))
         options.usesLayerCache = !parsed.has("no-layer-cache")
+        options.keepsNothing = parsed.has("disable-cache")
+        for name in ["nv", "nvccli", "rocm"] where parsed.has(name) {
+            log.warning("--\(name): this version has no libraries of a GPU's driver for build sections; the build goes on without")
+        }
         options.runsTests = !parsed.has("notest")
         options.keepsFailed = parsed.has("keep-failed")
         options.shellOnError = parsed.has("shell-on-error")
