@@ -25,6 +25,28 @@ public enum LayerTree {
         if !isOpaque(node) { node.attributes.xattrs.append(Xattr(name: opaque, value: [UInt8(ascii: "y")])) }
     }
 
+    /// Puts overlayfs's own form in the place of the files by which fuse-overlayfs marks deletions (`.wh.NAME`, as AUFS did).
+    public static func replaceMarkers(in root: Node) {
+        let prefix = Array(".wh.".utf8)
+        let opaqueNames = [".wh..opq", ".wh..wh..opq"].map { Array($0.utf8) }
+        var pending = [root]
+        while let node = pending.popLast() {
+            let isMarked = node.attributes.xattrs.contains { $0.name == "user.fuseoverlayfs.opaque" }
+            node.attributes.xattrs.removeAll { $0.name.hasPrefix("user.fuseoverlayfs.") }
+            guard let directory = node.directory else { continue }
+            if isMarked || opaqueNames.contains(where: { directory.children[$0] != nil }) { makeOpaque(node) }
+            for (name, child) in directory.children {
+                if name.starts(with: prefix) {
+                    directory.children[name] = nil
+                    let hidden = Array(name.dropFirst(prefix.count))
+                    if !opaqueNames.contains(name), directory.children[hidden] == nil { directory.children[hidden] = whiteout() }
+                } else {
+                    pending.append(child)
+                }
+            }
+        }
+    }
+
     /// Lays changes over a tree. Nodes of both are used for the result.
     /// - Returns: the root of the result.
     public static func apply(_ changes: Node, to base: Node) -> Node {

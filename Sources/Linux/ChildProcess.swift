@@ -10,8 +10,12 @@ public enum ChildProcess {
         public var output: [UInt8]
     }
 
-    /// - Parameter input: its standard input; small, as it is written before the output is read.
-    public static func run(_ arguments: [String], input: [UInt8] = []) throws(SystemError) -> Result {
+    /// - Parameters:
+    ///   - input: its standard input; small, as it is written before the output is read.
+    ///   - discardsErrors: its standard error goes nowhere.
+    public static func run(
+        _ arguments: [String], input: [UInt8] = [], discardsErrors: Bool = false
+    ) throws(SystemError) -> Result {
         var toChild: [CInt] = [0, 0]
         var fromChild: [CInt] = [0, 0]
         guard clinux_pipe(&toChild) == 0 else { throw .last("pipe") }
@@ -22,6 +26,7 @@ public enum ChildProcess {
         defer { posix_spawn_file_actions_destroy(&actions) }
         posix_spawn_file_actions_adddup2(&actions, toChild[0], 0)
         posix_spawn_file_actions_adddup2(&actions, fromChild[1], 1)
+        if discardsErrors { posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0) }
         var argv = arguments.map { strdup($0) } + [nil]
         defer { for pointer in argv { free(pointer) } }
         var pid: pid_t = 0

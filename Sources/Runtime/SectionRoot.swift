@@ -53,21 +53,22 @@ struct SectionRoot {
     }
 
     /// Enters the view: mounts everything and, for a script in the container, makes it the root directory.
-    func enter(_ layers: [Layer], newPID: Bool) throws {
+    /// - Returns: whether fuse-overlayfs serves it, which marks deletions in its own way.
+    func enter(_ layers: [Layer], newPID: Bool) throws -> Bool {
         do throws(SystemError) {
             try Namespaces.mount.unshare()
             try Mounting.isolatePropagation()
         } catch { throw RuntimeError.step("entering namespaces", error, hint: "`singularity doctor` tells what this host refuses") }
         let mounts = run.place == .container ? plannedMounts(newPID: newPID) : []
         var prepared = try PreparedMounts(mounts, log)
-        try mountRoot(layers)
+        let usesFuse = try mountRoot(layers)
         guard run.place == .container else {
-            guard newPID else { return }
+            guard newPID else { return usesFuse }
             // Its processes are all that a script on the host sees, so that all of them end with it.
             do throws(SystemError) { try Mounting.mount("proc", source: "proc", on: "/proc", flags: [.noSuid, .noDev, .noExec]) } catch {
                 throw RuntimeError.step("mounting /proc for a script on the host", error, hint: "")
             }
-            return
+            return usesFuse
         }
         do throws(SystemError) {
             for (index, mount) in mounts.enumerated() { try makePlace(mount, index) }
@@ -78,10 +79,12 @@ struct SectionRoot {
             try Mounting.pivotToWorkingDirectory()
         } catch { throw RuntimeError.step("changing the root directory", error, hint: "") }
         try prepared.attach(unreachable: [:], missingIsWarned: false)
+        return usesFuse
     }
 
     /// Mounts the lowers and the layer. Paths of the host stay in reach.
-    private func mountRoot(_ layers: [Layer]) throws {
+    private func mountRoot(_ layers: [Layer]) throws -> Bool {
+        var usesFuse = false
         let caller = Files.workingDirectory
         do throws(SystemError) {
             // The kernel wants the upper directory in a mount of this namespace, by a path that the session does not cover.
@@ -96,7 +99,11 @@ struct SectionRoot {
             var copies: [(Layer, DetachedBox)] = []
             for layer in layers { copies.append((layer, try DetachedBox(layer))) }
             _ = try Session(isUserNamespace: run.identity != .root, place: run.work.session)
-            if let tree { return try tree.attach(to: Session.root) }
+            if let tree {
+                try tree.attach(to: Session.root)
+                if run.place == .host, let caller { _ = chdir(caller) }
+                return false
+            }
             var names: [String] = []
             for (index, (layer, box)) in copies.enumerated() {
                 let name = "lower\(index)"
@@ -112,12 +119,19 @@ struct SectionRoot {
                 "lowerdir=\(names.joined(separator: ":")),upperdir=/proc/self/fd/\(upper.rawValue),workdir=/proc/self/fd/\(work.rawValue),userxattr"
             do throws(SystemError) {
                 try Mounting.mount("overlay", source: "overlay", on: Session.root, flags: [.noSuid, .noDev], options: options)
-            } catch { throw OverlayError.wrap(error) }
+            } catch {
+                guard let program = FuseOverlay.program else { throw OverlayError.wrap(error) }
+                do throws(SystemError) {
+                    try FuseOverlay.mount(program, lowers: names, upper: upper.rawValue, work: work.rawValue, on: Session.root)
+                } catch { throw OverlayError.wrap(error) }
+                usesFuse = true
+            }
         } catch {
             if case .overlay(let cause) = OverlayError.of(error) { throw SectionRun.OverlayRefused(cause: cause) }
             throw RuntimeError.step("mounting the build's tree", error, hint: "`singularity doctor` tells what this host refuses")
         }
         if run.place == .host, let caller { _ = chdir(caller) }
+        return usesFuse
     }
 
     /// Carries a detached tree, which cannot be in an array, from before the session to after it.

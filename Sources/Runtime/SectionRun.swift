@@ -62,6 +62,8 @@ public struct SectionRun: Sendable {
     /// Exit status of the worker where the host has no overlay.
     private static let noOverlayStatus: Int32 = 254
     private static let failureStatus: Int32 = 255
+    /// The first process says that fuse-overlayfs serves the view.
+    private static let fuseMark = "fuse-overlayfs"
 
     /// Runs the script in a process of its own, and then, where it has succeeded, `harvest` in the same user namespace.
     /// Only for a process with one thread.
@@ -103,9 +105,13 @@ public struct SectionRun: Sendable {
         /// Owners of links, pipes and sockets, by inode number in the upper directory.
         public var others: [UInt64: Owner]
 
-        public init(upper: String, others: [UInt64: Owner] = [:]) {
+        /// Deletions are files with `.wh.` before their names, as fuse-overlayfs makes them.
+        public var hasMarkers: Bool
+
+        public init(upper: String, others: [UInt64: Owner] = [:], hasMarkers: Bool = false) {
             self.upper = upper
             self.others = others
+            self.hasMarkers = hasMarkers
         }
 
         public struct Owner: Equatable, Sendable {
@@ -145,7 +151,10 @@ public struct SectionRun: Sendable {
             do {
                 // A process that makes a PID namespace can have no threads afterwards, and the worker needs some.
                 if usesNewPID { try Self.becomeInit() }
-                try root.enter(box, newPID: usesNewPID)
+                if try root.enter(box, newPID: usesNewPID) {
+                    log.warning("the kernel lays no overlay over an image in \(self.work.path); fuse-overlayfs does it, which is slower")
+                    try Files.writeAll(Array(Self.fuseMark.utf8), to: failure[1], name: "pipe")
+                }
                 close(failure[1])
                 try SectionInit(run: self, log: log).run(records: recordsNumber)
             } catch let error as OverlayRefused {
@@ -163,11 +172,13 @@ public struct SectionRun: Sendable {
         let message = String(decoding: try Files.read(told, name: "pipe"), as: UTF8.self)
         let status = Process.wait(for: child)
         if message.hasPrefix("overlay ") { throw OverlayRefused(cause: RuntimeError.badOption(String(message.dropFirst(8)))) }
-        if !message.isEmpty { exit(Self.failureStatus) }
+        let usesFuse = message == Self.fuseMark
+        if !message.isEmpty && !usesFuse { exit(Self.failureStatus) }
         let code = status & 0x7f == 0 ? (status >> 8) & 0xff : 128 + (status & 0x7f)
         if code == 0 {
             if place == .container { unlink((writableTree ?? work.upper) + scriptPath) }
-            try harvest(Changes(upper: writableTree ?? work.upper, others: try OwnerList.read(records.rawValue)))
+            try harvest(
+                Changes(upper: writableTree ?? work.upper, others: try OwnerList.read(records.rawValue), hasMarkers: usesFuse))
         }
         return code
     }

@@ -379,6 +379,7 @@ final class StageBuild {
     private func harvest(_ changes: SectionRun.Changes, to path: String, isWhole: Bool) throws {
         let others = changes.others.mapValues { (uid: $0.uid, gid: $0.gid) }
         let upper = try HostTree.read(changes.upper, ownership: identity == .recorded ? .recorded : .asStored, others: others)
+        if changes.hasMarkers { LayerTree.replaceMarkers(in: upper) }
         if isWhole { LayerTree.makeOpaque(upper) }
         try LayerFile.write(upper, to: path, options: writer)
     }

@@ -92,6 +92,8 @@ struct Building {
             try ImageConversion(parsed, log).make(path, from: address)
         } else {
             let (options, given) = try options()
+            // Sections may take hours: what is wrong with the target is said before they run.
+            try checkFolder(target.path)
             let definition = source.definition
             var build = DefinitionBuild(
                 definition, options, arguments: given, observer: ProgressBar(isShown: log.level >= .info), log: log)
@@ -128,12 +130,15 @@ struct Building {
         }
     }
 
-    private func check(_ target: BuildTarget) throws {
-        let path = target.path
+    private func checkFolder(_ path: String) throws {
         let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
         guard Files.isDirectory(folder.isEmpty ? "/" : folder) else {
             throw CommandError("\(path): there is no directory \(folder); create it first")
         }
+    }
+
+    private func check(_ target: BuildTarget) throws {
+        let path = target.path
         let isThere = Files.status(path, followLinks: false) != nil
         if parsed.has("update") {
             guard Files.isDirectory(path) else { throw CommandError("--update: there is no sandbox \(path)") }
