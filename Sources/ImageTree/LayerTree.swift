@@ -31,8 +31,11 @@ public enum LayerTree {
         let opaqueNames = [".wh..opq", ".wh..wh..opq"].map { Array($0.utf8) }
         var pending = [root]
         while let node = pending.popLast() {
-            let isMarked = node.attributes.xattrs.contains { $0.name == "user.fuseoverlayfs.opaque" }
-            node.attributes.xattrs.removeAll { $0.name.hasPrefix("user.fuseoverlayfs.") }
+            // With root it uses the attributes of the kernel's overlay without user namespaces.
+            let isMarked = node.attributes.xattrs.contains {
+                $0.name == "user.fuseoverlayfs.opaque" || $0.name == "trusted.overlay.opaque"
+            }
+            node.attributes.xattrs.removeAll { $0.name.hasPrefix("user.fuseoverlayfs.") || $0.name.hasPrefix("trusted.overlay.") }
             guard let directory = node.directory else { continue }
             if isMarked || opaqueNames.contains(where: { directory.children[$0] != nil }) { makeOpaque(node) }
             for (name, child) in directory.children {

@@ -65,6 +65,16 @@ struct LayerTreeTests {
         #expect(TreePath.find("/f", in: result)?.attributes.xattrs == [own])
     }
 
+    @Test func markersOfFuseOverlayfsMeanTheSame() {
+        let base = folder(["gone": file("1"), "d": folder(["x": file("1")]), "e": folder(["y": file("1")])])
+        let mark = Xattr(name: "trusted.overlay.opaque", value: [UInt8(ascii: "y")])
+        let changes = folder([
+            ".wh.gone": file(""), "d": folder([".wh..wh..opq": file(""), "new": file("2")]), "e": folder([:], xattrs: [mark]),
+        ])
+        LayerTree.replaceMarkers(in: changes)
+        #expect(names(LayerTree.apply(changes, to: base)) == ["/d", "/d/new", "/e"])
+    }
+
     // MARK: Paths
 
     @Test func linksAreFollowedInsideTheTree() throws {
