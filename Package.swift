@@ -76,7 +76,8 @@ let package = Package(
         module(
             "Build",
             [
-                "Archive", "BlockIO", "CLinux", "Compression", "Definition", "ExtFS", "ImageTree", "Linux", "Messages", "Registry", "Runtime", "SIF", "SquashFS",
+                "Archive", "BlockIO", "CLinux", "Compression", "Definition", "ExtFS", "ImageTree", "Linux", "Messages", "Registry",
+                "Runtime", "SIF", "SquashFS",
                 crypto,
             ]),
         module("Definition", []),
@@ -84,7 +85,9 @@ let package = Package(
         module("Messages", ["Linux"]),
         .executableTarget(
             name: "singularity",
-            dependencies: ["Build", "CommandSyntax", "Compression", "Definition", "Linux", "Messages", "Registry", "Runtime", "SIF", "SquashFS"],
+            dependencies: [
+                "Build", "CommandSyntax", "Compression", "Definition", "Linux", "Messages", "Registry", "Runtime", "SIF", "SquashFS",
+            ],
             swiftSettings: settings, linkerSettings: staticLibraries + staticRuntime),
         tests("SIFTests", ["BlockIO", "Linux", "SIF"]),
         tests("SquashFSTests", ["BlockIO", "Compression", "ImageTree", "Linux", "SquashFS", crypto]),

@@ -46,6 +46,27 @@ public final class Lease: Sendable {
     /// Gives it back.
     public func release() { if (try? Files.readText(path)) == content { unlink(path) } }
 
+    /// Makes something that is not there yet: of several processes that want it one makes it, the others wait.
+    /// - Parameters:
+    ///   - path: of the lease.
+    ///   - isThere: asked before and after each wait.
+    ///   - make: gets the lease, to renew it while it works.
+    /// - Returns: whether this process has made it.
+    public static func makeOnce(_ path: String, isThere: () -> Bool, make: (Lease) throws -> Void) throws -> Bool {
+        while !isThere() {
+            guard let lease = try take(path) else {
+                usleep(50_000)
+                continue
+            }
+            defer { lease.release() }
+            // It may have come between the two looks.
+            if isThere() { return false }
+            try make(lease)
+            return true
+        }
+        return false
+    }
+
     /// What a lease says whose holder is gone, nil where it may be alive.
     private static func staleContent(_ path: String) -> String? {
         guard let text = try? Files.readText(path), let status = Files.status(path) else { return nil }

@@ -11,10 +11,13 @@ public struct BlobCache: Sendable {
     public let folder: String
     /// Keeps others from cleaning up as long as this value is there.
     private let use: FileLock?
+    /// Blobs of the whole site; nil for none.
+    let site: SiteStore?
 
     /// - Throws: ``SystemError`` where the folder cannot be made.
-    public init(_ folder: String) throws(SystemError) {
+    public init(_ folder: String, site: SiteStore? = nil) throws(SystemError) {
         self.folder = folder
+        self.site = site
         try Files.makeDirectories(folder + "/blobs/sha256", mode: 0o700)
         try Files.makeDirectories(folder + "/blobs/sha512", mode: 0o700)
         try Files.makeDirectories(folder + "/leases", mode: 0o700)
@@ -30,11 +33,12 @@ public struct BlobCache: Sendable {
 
     func leasePath(_ digest: Digest) -> String { "\(folder)/leases/\(digest.algorithm)-\(digest.hex).lease" }
 
-    public func contains(_ digest: Digest) -> Bool { Files.status(path(digest)) != nil }
+    /// Whether a blob is there, or in the site's store.
+    public func contains(_ digest: Digest) -> Bool { Files.status(path(digest)) != nil || site?.open(digest, size: nil) != nil }
 
     /// A small blob's bytes, nil where it is not there. What does not match its digest is removed.
     public func document(_ digest: Digest) throws(SystemError) -> [UInt8]? {
-        guard contains(digest) else { return nil }
+        guard Files.status(path(digest)) != nil else { return site?.document(digest) }
         let bytes = try Files.read(path(digest), limit: ManifestDocument.largest)
         var hasher = StreamHash(digest.algorithm)
         bytes.withUnsafeBytes { hasher.update($0) }
@@ -45,7 +49,8 @@ public struct BlobCache: Sendable {
 
     /// Keeps a document whose digest has been checked.
     public func store(_ bytes: [UInt8], _ digest: Digest) throws(SystemError) {
-        if !contains(digest) { try Files.replace(path(digest), with: bytes, mode: 0o600) }
+        if Files.status(path(digest)) == nil { try Files.replace(path(digest), with: bytes, mode: 0o600) }
+        site?.add(digest, from: path(digest))
     }
 
     // MARK: Tags

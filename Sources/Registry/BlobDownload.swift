@@ -140,7 +140,7 @@ extension RegistryClient {
     ) async throws -> SharedDescriptor {
         var pause: UInt64 = 5_000_000
         while true {
-            if let file = try Self.cached(download, in: cache) {
+            if let file = try Self.cached(download, in: cache) ?? cache.site?.open(download.digest, size: download.size)?.file {
                 progress(Int(download.size))
                 return file
             }
@@ -220,6 +220,7 @@ extension RegistryClient {
         guard fsync(file.rawValue) == 0, rename(partial, cache.path(download.digest)) == 0 else {
             throw RegistryError.system(.last("rename to \(cache.path(download.digest))"))
         }
+        cache.site?.add(download.digest, from: cache.path(download.digest))
         return file
     }
 }

@@ -24,13 +24,7 @@ struct ExtractedImage {
         let target = "\(folder)/\(name)"
         try Files.makeDirectories(folder, mode: 0o700)
         // Several ranks of a job may start at once: one unpacks, the others wait.
-        while !Files.isDirectory(target) {
-            guard let lease = try Lease.take(target + ".lease") else {
-                usleep(100_000)
-                continue
-            }
-            defer { lease.release() }
-            if Files.isDirectory(target) { break }
+        _ = try Lease.makeOnce(target + ".lease", isThere: { Files.isDirectory(target) }) { lease in
             for old in try Files.entries(folder) where old.hasPrefix(name + ".part") { Files.removeTree("\(folder)/\(old)") }
             let part = "\(target).part\(getpid())"
             do {

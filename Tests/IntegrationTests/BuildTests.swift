@@ -258,3 +258,52 @@ import Testing
         #expect(refused.status == 255 && refused.error.contains("arm64") && refused.error.contains("amd64"), "\(refused)")
     }
 }
+
+/// Downloads that the users of a site share.
+@Suite(.enabled(if: Site.isPrepared && Site.isRoot, "needs scripts/test.sh as root")) struct SiteStoreTests {
+    private func pull(_ scratch: Scratch, _ target: String, _ who: Run.Identity, _ options: [String] = []) throws -> Run {
+        let name = try Run.program(
+            "/usr/bin/skopeo", ["inspect", "--tls-verify=false", "--format", "{{.Digest}}", "docker://\(Site.registry)/debian:latest"])
+        let digest = name.output.trimmingCharacters(in: .whitespacesAndNewlines)
+        let cache = scratch.file("cache-\(target)")
+        mkdir(cache, 0o777)
+        chmod(cache, 0o777)
+        return try Run.program(
+            Site.program, ["pull"] + options + [scratch.file(target), "docker://\(Site.registry)/debian@\(digest)"], as: who,
+            environment: ["SINGULARITY_CACHEDIR": cache, "SINGULARITY_SITE_CACHE": scratch.file("site")])
+    }
+
+    private func largest(_ scratch: Scratch) throws -> String {
+        let folder = scratch.file("site/blobs/sha256")
+        return try FileManager.default.contentsOfDirectory(atPath: folder).map { folder + "/" + $0 }.max {
+            (try? FileManager.default.attributesOfItem(atPath: $0)[.size] as? Int ?? 0) ?? 0
+                < (try? FileManager.default.attributesOfItem(atPath: $1)[.size] as? Int ?? 0) ?? 0
+        } ?? ""
+    }
+
+    @Test func whatOneUserHasFetchedAnotherNeedNotFetch() throws {
+        let scratch = try Scratch()
+        #expect(try pull(scratch, "a.sif", .caller).status == 0)
+        let second = try pull(scratch, "b.sif", .ordinaryUser, ["--offline"])
+        #expect(second.status == 0, "\(second)")
+        #expect(FileManager.default.contentsEqual(atPath: scratch.file("a.sif"), andPath: scratch.file("b.sif")))
+    }
+
+    @Test func nobodyReplacesAnothersBlobAndAWrongOneDoesNotCount() throws {
+        let scratch = try Scratch()
+        #expect(try pull(scratch, "a.sif", .caller).status == 0)
+        let blob = try largest(scratch)
+        let tries = try Run.program(
+            "/bin/sh", ["-c", "rm -f \"$1\"; echo x > \"$1\"; cp /etc/passwd \"$1\"; mv \"$1\" /tmp/", "sh", blob], as: .ordinaryUser)
+        #expect(tries.status != 0 && FileManager.default.fileExists(atPath: blob))
+        // Even one whose owner lies in it, with the right size.
+        let size = try FileManager.default.attributesOfItem(atPath: blob)[.size] as? Int ?? 0
+        chmod(blob, 0o644)
+        try Data(count: size).write(to: URL(filePath: blob))
+        let offline = try pull(scratch, "b.sif", .ordinaryUser, ["--offline"])
+        #expect(offline.status == 255 && offline.error.contains("--offline"), "\(offline)")
+        let online = try pull(scratch, "c.sif", .ordinaryUser)
+        #expect(online.status == 0, "\(online)")
+        #expect(FileManager.default.contentsEqual(atPath: scratch.file("a.sif"), andPath: scratch.file("c.sif")))
+    }
+}

@@ -107,6 +107,29 @@ struct FailedBuildTests {
         try expectUntouched(recipe)
     }
 
+    @Test func atWhateverMomentItIsKilledNothingIsLeft() throws {
+        let recipe = try prepared()
+        let text = try Recipe.header + "%files\n /etc/passwd /copied\n%post\n head -c 3000000 /dev/urandom > /big\n%test\n true\n"
+        try recipe.scratch.write("r.def", Array(text.utf8))
+        for step in 0..<24 {
+            let build = try Run.start(
+                Site.program, ["build", "-F", "--ignore-subuid", "a.sif", "r.def"], as: .ordinaryUser, environment: recipe.variables(),
+                in: recipe.scratch.path)
+            usleep(useconds_t(step * 9000))
+            kill(build.identifier, SIGKILL)
+            let result = build.finish()
+            // It was done before: then the image is whole, and the next one starts from the old one again.
+            if result.status == 0 { try recipe.scratch.write("a.sif", Array("old".utf8)) }
+            chmod(recipe.file("a.sif"), 0o666)
+        }
+        let last = try recipe.build("b.sif", text)
+        #expect(last.status == 0, "\(last)")
+        #expect(try recipe.text("b.sif", "/copied").contains("root:"))
+        #expect(recipe.leftovers.isEmpty, "\(recipe.leftovers)")
+        let parts = try FileManager.default.contentsOfDirectory(atPath: recipe.file("cache/cache/build")).filter { $0.hasSuffix(".part") }
+        #expect(parts.isEmpty, "\(parts)")
+    }
+
     @Test func anInterruptedBuildCleansUp() throws {
         let recipe = try prepared()
         let marker = "8\(UInt32.random(in: 100_000...999_999))"

@@ -58,14 +58,7 @@ public struct LayerCache: Sendable {
     func layer(_ key: LayerKey, note: String, make: (String) throws -> Void) throws -> (path: String, isCached: Bool) {
         try Files.makeDirectories(folder, mode: 0o700)
         let path = path(key)
-        while true {
-            if use(path) { return (path, true) }
-            guard let lease = try Lease.take(path + ".lease") else {
-                usleep(50_000)
-                continue
-            }
-            defer { lease.release() }
-            if use(path) { return (path, true) }
+        let isMade = try Lease.makeOnce(path + ".lease", isThere: { use(path) }) { lease in
             let part = path + ".part"
             unlink(part)
             let keeper = try Process.fork {
@@ -88,8 +81,8 @@ public struct LayerCache: Sendable {
                 unlink(part)
                 throw error
             }
-            return (path, false)
         }
+        return (path, !isMade)
     }
 
     /// Says that a layer is used.

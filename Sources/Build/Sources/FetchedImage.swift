@@ -10,6 +10,7 @@ enum FetchedImage {
         switch source {
         case .oras(let name):
             let reference = try ImageReference(name)
+            // Run straight from the cache, where nobody else can change it later.
             let cache = try BlobCache(options.cacheFolder)
             let client = RegistryClient(
                 credentials: options.credentials, allowHTTP: options.allowHTTP, mirrors: try Mirrors(home: options.home))

@@ -12,6 +12,8 @@ public struct FetchOptions: Sendable {
     /// Where downloads are kept.
     public var cacheFolder: String
     public var home: String
+    /// Downloads that the users of a site share; nil for none.
+    public var siteFolder: String?
     /// Address of the container library; nil for none.
     public var library: String?
 
@@ -44,7 +46,7 @@ public enum ImageOpener {
         _ name: String, _ options: FetchOptions, _ observer: any PullObserver
     ) throws -> OCIImage {
         let reference = try ImageReference(name)
-        let cache = try BlobCache(options.cacheFolder)
+        let cache = try BlobCache(options.cacheFolder, site: options.siteFolder.map { SiteStore($0) })
         let client = RegistryClient(
             credentials: options.credentials, allowHTTP: options.allowHTTP, mirrors: try Mirrors(home: options.home))
         let image = try Blocking.run {

@@ -165,13 +165,7 @@ public enum ConvertedImage {
         let target = "\(folder)/\(identity).sif"
         try Files.makeDirectories(folder, mode: 0o700)
         // Several ranks of a job may start at once: one makes the image, the others wait.
-        while Files.status(target) == nil {
-            guard let lease = try Lease.take(target + ".lease") else {
-                usleep(100_000)
-                continue
-            }
-            defer { lease.release() }
-            if Files.status(target) != nil { break }
+        _ = try Lease.makeOnce(target + ".lease", isThere: { Files.status(target) != nil }) { lease in
             log.info("Converting \(image.from) to SIF format...")
             try image.build(target, options: options) { bytes in
                 observer.stored(bytes: bytes)

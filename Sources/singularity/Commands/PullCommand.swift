@@ -104,6 +104,7 @@ struct ImageConversion {
             pull: pull, credentials: try ImageFetching.credentials(parsed), allowHTTP: parsed.has("no-https"),
             cacheFolder: folder, home: UserFolders.home)
         options.library = parsed["library"]
+        options.siteFolder = Environment.setting("SITE_CACHE")
         return options
     }
 }
