@@ -25,6 +25,8 @@ public final class SquashFSServer: @unchecked Sendable {
         case asStored
         /// All files belong to one user and group: the only ones that exist in a user namespace with a single id.
         case single(uid: UInt32, gid: UInt32)
+        /// As in the image, as far as these many ids exist; others are root's.
+        case within(users: UInt32, groups: UInt32)
         /// All files belong to root, and an ``OwnerRecord`` says whose they are in the image.
         case recorded
     }
@@ -181,6 +183,9 @@ public final class SquashFSServer: @unchecked Sendable {
         case .single(let uid, let gid):
             attr.uid = uid
             attr.gid = gid
+        case .within(let users, let groups):
+            attr.uid = inode.uid < users ? inode.uid : 0
+            attr.gid = inode.gid < groups ? inode.gid : 0
         case .recorded:
             attr.uid = 0
             attr.gid = 0

@@ -43,25 +43,26 @@ public struct HostTree {
         _ path: String, ownership: Ownership = .asStored, others: [UInt64: (uid: UInt32, gid: UInt32)] = [:]
     ) throws -> Node {
         var reader = HostTree(ownership, others)
-        return try reader.read(path)
+        return try reader.read(RawPath(path))
     }
 
-    private mutating func read(_ path: String) throws -> Node {
+    private mutating func read(_ path: RawPath) throws -> Node {
         let root = try node(path)
         var pending = [(root, path)]
         while let (parent, path) = pending.popLast() {
             guard let directory = parent.directory else { continue }
             for name in try Files.entries(path) {
-                let child = try node(path + "/" + name)
-                directory[name] = child
-                if child.isDirectory { pending.append((child, path + "/" + name)) }
+                let place = path.appending(name)
+                let child = try node(place)
+                directory.children[name] = child
+                if child.isDirectory { pending.append((child, place)) }
             }
         }
         return root
     }
 
-    private mutating func node(_ path: String) throws -> Node {
-        guard let status = Files.status(path, followLinks: false) else { throw SystemError.last("stat \(path)") }
+    private mutating func node(_ path: RawPath) throws -> Node {
+        guard let status = Files.status(path) else { throw SystemError.last("stat \(path)") }
         let identity = FileIdentity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
         if status.st_nlink > 1, let known = links[identity] { return known }
         var attributes = Attributes(
@@ -104,12 +105,12 @@ public struct HostTree {
         }
     }
 
-    private func content(_ path: String, _ status: stat) throws -> Node.Content {
+    private func content(_ path: RawPath, _ status: stat) throws -> Node.Content {
         switch status.st_mode & S_IFMT {
         case S_IFDIR: return .directory(Directory())
         case S_IFREG:
             return .file(status.st_size == 0 ? .empty : .host(HostFile(path: path, size: UInt64(status.st_size))))
-        case S_IFLNK: return .symlink(Array((Files.readLink(path) ?? "").utf8))
+        case S_IFLNK: return .symlink(try Files.linkTarget(path))
         case S_IFBLK: return .blockDevice(Device.encoded(UInt64(status.st_rdev)) ?? 0)
         case S_IFCHR: return .characterDevice(Device.encoded(UInt64(status.st_rdev)) ?? 0)
         case S_IFIFO: return .fifo
@@ -119,12 +120,14 @@ public struct HostTree {
 }
 
 extension HostFile {
-    func bytes(limit: Int) throws -> [UInt8] { try Files.read(path, limit: limit) }
+    func bytes(limit: Int) throws -> [UInt8] { try Files.read(try OwnedDescriptor.open(path), name: "\(path)", limit: limit) }
 }
 
 /// Extended attributes of a host file.
 enum ExtendedAttributes {
-    static func read(_ path: String) -> [Xattr] {
+    static func read(_ path: RawPath) -> [Xattr] { path.withCString(read) }
+
+    private static func read(_ path: UnsafePointer<CChar>) -> [Xattr] {
         let size = llistxattr(path, nil, 0)
         guard size > 0 else { return [] }
         var names = [CChar](repeating: 0, count: size)

@@ -1,3 +1,4 @@
+import Linux
 import SquashFS
 
 /// Where the bytes of a file in a tree are. A tree never holds them itself.
@@ -16,11 +17,11 @@ public enum FileContent: Sendable {
 /// A file of a directory tree on the host.
 public struct HostFile: Sendable {
     /// Absolute path.
-    public var path: String
+    public var path: RawPath
     /// Bytes when it was looked at.
     public var size: UInt64
 
-    public init(path: String, size: UInt64) {
+    public init(path: RawPath, size: UInt64) {
         self.path = path
         self.size = size
     }

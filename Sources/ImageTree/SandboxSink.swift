@@ -9,17 +9,17 @@ import SquashFS
 /// An ordinary user's sandbox has files of its owner only, whose directories the owner can change and remove; who they
 /// belong to in an image stands in their ``OwnerRecord``.
 public final class SandboxSink {
-    private let root: String
+    private let root: RawPath
     private let isRoot: Bool
     private let latestTime: Int64?
     private let widensFiles: Bool
-    private var written: [ObjectIdentifier: String] = [:]
-    private var contents: [(content: FileContent, path: String, attributes: Attributes)] = []
+    private var written: [ObjectIdentifier: RawPath] = [:]
+    private var contents: [(content: FileContent, path: RawPath, attributes: Attributes)] = []
     /// Where the files of each directory end in ``contents``: two threads that make files in one directory wait for one
     /// another.
     private var ends: [Int] = []
-    private var hardLinks: [(first: String, path: String)] = []
-    private var directories: [(path: String, attributes: Attributes)] = []
+    private var hardLinks: [(first: RawPath, path: RawPath)] = []
+    private var directories: [(path: RawPath, attributes: Attributes)] = []
     /// Guards ``lacksRecords``, which several threads may set.
     private let lock = Monitor()
     private var lacksRecords = false
@@ -30,7 +30,7 @@ public final class SandboxSink {
     ///   - widensFiles: files too are made readable and writable for their owner.
     public init(_ path: String, asRoot: Bool, latestTime: Int64?, widensFiles: Bool = false) {
         self.widensFiles = widensFiles
-        root = path
+        root = RawPath(path)
         isRoot = asRoot
         self.latestTime = latestTime
     }
@@ -41,15 +41,15 @@ public final class SandboxSink {
     /// Writes the tree.
     /// - Parameter threads: that decompress and write contents.
     public func write(_ tree: Node, threads: Int) throws {
-        guard mkdir(root, 0o700) == 0 else { throw SystemError.last("mkdir \(root)") }
+        guard root.withCString({ mkdir($0, 0o700) }) == 0 else { throw SystemError.last("mkdir \(root)") }
         var pending = [(tree, root)]
         while let (node, path) = pending.popLast() {
             directories.append((path, node.attributes))
             guard let directory = node.directory else { continue }
             for (name, child) in directory.sorted {
-                let place = path + "/" + String(decoding: name, as: UTF8.self)
+                let place = path.appending(name)
                 if child.isDirectory {
-                    guard mkdir(place, 0o700) == 0 else { throw SystemError.last("mkdir \(place)") }
+                    guard place.withCString({ mkdir($0, 0o700) }) == 0 else { throw SystemError.last("mkdir \(place)") }
                     pending.append((child, place))
                 } else {
                     try write(child, place)
@@ -58,23 +58,29 @@ public final class SandboxSink {
             if contents.count > ends.last ?? 0 { ends.append(contents.count) }
         }
         try writeContents(threads: threads)
-        for (first, path) in hardLinks where link(first, path) != 0 { throw SystemError.last("link \(path)") }
+        for (first, path) in hardLinks where first.withCString({ first in path.withCString { link(first, $0) } }) != 0 {
+            throw SystemError.last("link \(path)")
+        }
         // Times and modes of directories last: what is made in them changes the one, and may need the other.
         for (path, attributes) in directories.reversed() { finish(path, attributes, isDirectory: true) }
     }
 
-    private func write(_ node: Node, _ path: String) throws {
+    private func write(_ node: Node, _ path: RawPath) throws {
         let key = ObjectIdentifier(node)
         if let first = written[key] { return hardLinks.append((first, path)) }
         written[key] = path
         switch node.content {
         case .file(let content): contents.append((content, path, node.attributes))
         case .symlink(let target):
-            guard symlink(String(decoding: target, as: UTF8.self), path) == 0 else { throw SystemError.last("link \(path)") }
-            if isRoot { lchown(path, node.attributes.uid, node.attributes.gid) }
+            guard
+                (target + [0]).withUnsafeBytes({ target in
+                    path.withCString { symlink(target.bindMemory(to: CChar.self).baseAddress ?? $0, $0) }
+                }) == 0
+            else { throw SystemError.last("link \(path)") }
+            if isRoot { _ = path.withCString { lchown($0, node.attributes.uid, node.attributes.gid) } }
             setTime(path, node.attributes, isLink: true)
         case .fifo:
-            guard mkfifo(path, mode_t(node.attributes.mode)) == 0 else { throw SystemError.last("mkfifo \(path)") }
+            guard path.withCString({ mkfifo($0, mode_t(node.attributes.mode)) }) == 0 else { throw SystemError.last("mkfifo \(path)") }
             finish(path, node.attributes, isDirectory: false)
         case .blockDevice(let number): try makeDevice(path, node.attributes, number, isBlock: true)
         case .characterDevice(let number): try makeDevice(path, node.attributes, number, isBlock: false)
@@ -83,11 +89,13 @@ public final class SandboxSink {
         }
     }
 
-    private func makeDevice(_ path: String, _ attributes: Attributes, _ number: UInt32, isBlock: Bool) throws {
+    private func makeDevice(_ path: RawPath, _ attributes: Attributes, _ number: UInt32, isBlock: Bool) throws {
         let device = OwnerRecord.Device(isBlock: isBlock, major: number >> 8 & 0xfff, minor: number & 0xff | number >> 12 & 0xfff00)
         if isRoot {
             let kind: mode_t = isBlock ? 0o060000 : 0o020000
-            guard mknod(path, kind | mode_t(attributes.mode), dev_t(device.number)) == 0 else { throw SystemError.last("mknod \(path)") }
+            guard path.withCString({ mknod($0, kind | mode_t(attributes.mode), dev_t(device.number)) }) == 0 else {
+                throw SystemError.last("mknod \(path)")
+            }
             return finish(path, attributes, isDirectory: false)
         }
         let file = try OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
@@ -124,7 +132,7 @@ public final class SandboxSink {
     }
 
     private func write(
-        _ content: FileContent, _ path: String, _ attributes: Attributes, _ buffer: UnsafeMutableRawBufferPointer
+        _ content: FileContent, _ path: RawPath, _ attributes: Attributes, _ buffer: UnsafeMutableRawBufferPointer
     ) throws {
         var attributes = attributes
         if widensFiles { attributes.mode |= 0o600 }
@@ -134,7 +142,7 @@ public final class SandboxSink {
             while true {
                 let count = try stream.read(into: buffer)
                 if count == 0 { break }
-                try Files.writeAll(UnsafeRawBufferPointer(rebasing: buffer[..<count]), to: file.rawValue, name: path)
+                try Files.writeAll(UnsafeRawBufferPointer(rebasing: buffer[..<count]), to: file.rawValue, name: "\(path)")
             }
         }
         if isRoot, attributes.uid != 0 || attributes.gid != 0 { fchown(file.rawValue, attributes.uid, attributes.gid) }
@@ -155,13 +163,15 @@ public final class SandboxSink {
         isRoot || attribute.name.hasPrefix("user.") ? attribute.name : HostTree.keptPrefix + attribute.name
     }
 
-    private func record(_ record: OwnerRecord, _ path: String) {
+    private func record(_ record: OwnerRecord, _ path: RawPath) {
         if path.withCString({ record.write($0) }) != 0 { lock.locked { lacksRecords = true } }
     }
 
-    private func finish(_ path: String, _ attributes: Attributes, isDirectory: Bool, device: OwnerRecord.Device? = nil) {
-        if isRoot { lchown(path, attributes.uid, attributes.gid) }
-        for attribute in attributes.xattrs { lsetxattr(path, keptName(attribute), attribute.value, attribute.value.count, 0) }
+    private func finish(_ path: RawPath, _ attributes: Attributes, isDirectory: Bool, device: OwnerRecord.Device? = nil) {
+        if isRoot { _ = path.withCString { lchown($0, attributes.uid, attributes.gid) } }
+        for attribute in attributes.xattrs {
+            _ = path.withCString { lsetxattr($0, keptName(attribute), attribute.value, attribute.value.count, 0) }
+        }
         var mode = attributes.mode
         var record = OwnerRecord(uid: attributes.uid, gid: attributes.gid, device: device)
         if !isRoot && isDirectory && mode & 0o700 != 0o700 {
@@ -169,16 +179,17 @@ public final class SandboxSink {
             mode |= 0o700
         }
         if !isRoot && !record.isDefault { self.record(record, path) }
-        chmod(path, mode_t(mode))
+        _ = path.withCString { chmod($0, mode_t(mode)) }
         setTime(path, attributes, isLink: false)
     }
 
-    private func setTime(_ path: String, _ attributes: Attributes, isLink: Bool) {
+    private func setTime(_ path: RawPath, _ attributes: Attributes, isLink: Bool) {
         let seconds = min(attributes.modificationTime, latestTime ?? .max)
         let time = timespec(tv_sec: Int(seconds), tv_nsec: 0)
         withUnsafePointer(to: (time, time)) {
             $0.withMemoryRebound(to: timespec.self, capacity: 2) {
-                _ = utimensat(AT_FDCWD, path, $0, isLink ? AT_SYMLINK_NOFOLLOW : 0)
+                let times = $0
+                _ = path.withCString { utimensat(AT_FDCWD, $0, times, isLink ? AT_SYMLINK_NOFOLLOW : 0) }
             }
         }
     }
@@ -214,7 +225,7 @@ extension FileContent {
         case .empty: return nil
         case .bytes(let bytes): return MemoryStream(bytes)
         case .image(let image, let layout): return ImageFileStream(image, layout)
-        case .host(let file): return try FileStream(path: file.path)
+        case .host(let file): return FileStream(try OwnedDescriptor.open(file.path), name: "\(file.path)")
         case .stored: throw TreeError.notReadable
         }
     }

@@ -35,6 +35,9 @@ public struct SubordinateIDs: Sendable, Equatable {
         ["/usr/bin/", "/bin/", "/usr/sbin/", "/usr/local/bin/"].map { $0 + name }.first { access($0, X_OK) == 0 }
     }
 
+    /// Ids that exist in a user namespace with these ranges, counted from 0.
+    public static func count(_ ranges: [Range]) -> UInt32 { ranges.reduce(1) { $0 &+ $1.count } }
+
     /// Lines of an id map: root is the caller, the others follow from 1.
     static func arguments(_ ranges: [Range], caller: UInt32) -> [String] {
         var out = ["0", String(caller), "1"]

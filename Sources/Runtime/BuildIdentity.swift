@@ -1,3 +1,4 @@
+import FUSEServer
 import Glibc
 import Linux
 
@@ -33,6 +34,15 @@ public enum BuildIdentity: Sendable, Equatable {
             throw .step(
                 "creating a user namespace for the build", error,
                 hint: "this host does not let ordinary users do that; `singularity doctor` names the setting and the remedy")
+        }
+    }
+
+    /// Whose the files of an image appear to be.
+    var ownership: SquashFSServer.Ownership {
+        switch self {
+        case .root: .asStored
+        case .ranges(let ids): .within(users: SubordinateIDs.count(ids.users), groups: SubordinateIDs.count(ids.groups))
+        case .recorded: .recorded
         }
     }
 

@@ -27,13 +27,18 @@ struct SectionInit {
         var listener: CInt = -1
         if asksKernel {
             listener = clinux_receive_descriptor(sockets[0])
-            guard listener >= 0 else {
+            // With ranges only devices are lost without it.
+            guard listener >= 0 || run.identity != .recorded else {
                 Process.wait(for: script)
                 throw RuntimeError.step(
                     "watching system calls", SystemError("install a seccomp filter", errno: EACCES),
                     hint: "the build needs seccomp user notification (Linux 5.9 or newer), which this host or container engine refuses")
             }
-            clinux_notify_stay_on_processor(listener)
+            if listener >= 0 {
+                clinux_notify_stay_on_processor(listener)
+            } else {
+                log.verbose("devices cannot be made: no seccomp notification")
+            }
         }
         close(sockets[0])
         // What is not the program's own: it must not get our terminal's signals in our place.
@@ -82,8 +87,9 @@ struct SectionInit {
         if run.place == .container { _ = chdir("/") }
         if socket >= 0 {
             let listener = clinux_notify_install(run.identity == .recorded ? 1 : 0)
-            if listener < 0 || clinux_send_descriptor(socket, listener) != 0 { _exit(255) }
-            close(listener)
+            let isWatched = listener >= 0 && clinux_send_descriptor(socket, listener) == 0
+            if !isWatched && run.identity == .recorded { _exit(255) }
+            if listener >= 0 { close(listener) }
             close(socket)
         }
         var argv = run.program.map { strdup($0) } + [nil]

@@ -26,7 +26,7 @@ struct SectionRoot {
                     try ImageServer.fork(
                         squashFS, file: file.rawValue,
                         ImageServer.Settings(
-                            ownership: identity == .recorded ? .recorded : .asStored, threads: min(4, MachineLimits.processors),
+                            ownership: identity.ownership, threads: min(4, MachineLimits.processors),
                             seesClients: false, isOrphan: true, warmUp: [])))
             }
         }

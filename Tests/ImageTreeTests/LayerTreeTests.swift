@@ -130,6 +130,9 @@ struct LayerTreeTests {
             ("able", node(.file(.bytes([1])), 0o755, 0, 0, [capability])),
             ("link", node(.symlink(Array("first".utf8)), 0o777)),
         ]
+        // Names are bytes.
+        root.directory?.children[[0x63, 0x61, 0x66, 0xe9]] = node(.file(.bytes([7])), 0o644)
+        root.directory?.children[[0xff, 0xfe]] = node(.symlink([0x63, 0x61, 0x66, 0xe9]), 0o777)
         for (name, child) in children { root.directory?[name] = child }
         try SandboxSink(path, asRoot: false, latestTime: nil).write(root, threads: 2)
         let back = try HostTree.read(path, ownership: .recorded)

@@ -106,6 +106,39 @@ struct SectionTests {
     }
 
     @Test(arguments: Recipe.Builder.possible)
+    func realSoftwareInstallsAndRuns(_ builder: Recipe.Builder) throws {
+        let recipe = try Recipe(builder)
+        try recipe.scratch.write(
+            "r.def",
+            Array(
+                """
+                Bootstrap: localimage
+                From: \(try Site.debian.get())
+                %post
+                    export DEBIAN_FRONTEND=noninteractive
+                    apt-get -qq update
+                    apt-get -qq install -y --no-install-recommends python3-numpy postgresql openmpi-bin openssh-client sudo
+                %test
+                    python3 -c 'import numpy; print(numpy.arange(4).sum())'
+                    mpirun --oversubscribe -n 2 echo rank
+                """.utf8))
+        let words = builder == .recorded ? ["build", "--ignore-subuid", "a.sif", "r.def"] : ["build", "a.sif", "r.def"]
+        let result = try Run.program(
+            Site.program, words, as: builder == .root ? .caller : .ordinaryUser,
+            environment: recipe.variables(["OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"]), in: recipe.scratch.path,
+            timeout: 400)
+        #expect(
+            result.status == 0 && result.output.contains("6\nrank\nrank\n"), "\(result.output.suffix(2000)) \(result.error.suffix(2000))")
+        // The package has made its account and, as that account, its database.
+        let passwd = try recipe.text("a.sif", "/etc/passwd").split(separator: "\n").first { $0.hasPrefix("postgres:") }
+        let fields = try #require(passwd).split(separator: ":")
+        let listing = try recipe.listing("a.sif", "/var/lib/postgresql/15/main")
+        #expect(listing.count > 900 && listing.allSatisfy { $0.contains(" \(fields[2])/\(fields[3]) ") }, "\(listing.prefix(5))")
+        #expect(try recipe.listing("a.sif", "/usr/bin/ssh-agent").first?.hasPrefix("-rwxr-sr-x 0/") == true)
+        #expect(try recipe.listing("a.sif", "/usr/bin/sudo") == ["-rwsr-xr-x 0/0 /usr/bin/sudo"])
+    }
+
+    @Test(arguments: Recipe.Builder.possible)
     func theTreeIsTheSameWhoeverBuilds(_ builder: Recipe.Builder) throws {
         let recipe = try Recipe(builder)
         let text = try Recipe.header + "%post\n echo a > /a; chown 1:2 /a; rm /bin/vi; mkdir /b; mv /etc/group /b; ln -s x /l\n"
@@ -188,6 +221,21 @@ struct SectionTests {
         // The name server of the host is no part of the image.
         #expect(try recipe.text("a.sif", "/.singularity.d/Singularity").contains("cat /mnt/x"))
         #expect(try recipe.listing("a.sif", "/etc/resolv.conf").count == 1)
+    }
+
+    @Test func namesNeedNotBeText() throws {
+        let recipe = try Recipe()
+        let result = try recipe.build(
+            "a.sif", try Recipe.header + "%post\n cd /; echo latin > \"$(printf 'caf\\351')\"; ln -s \"$(printf '\\377')\" odd\n")
+        #expect(result.status == 0, "\(result)")
+        #expect(try recipe.run(["build", "--sandbox", "box", "a.sif"]).status == 0)
+        #expect(try recipe.run(["build", "b.sif", "box"]).status == 0)
+        #expect(
+            try recipe.run(["diff", recipe.file("a.sif"), recipe.file("b.sif")]).output.split(separator: "\n").allSatisfy {
+                $0.contains("/.singularity.d")
+            })
+        let inside = try recipe.run(["exec", recipe.file("b.sif"), "/bin/sh", "-c", "cat /caf*"])
+        #expect(inside.output == "latin\n", "\(inside)")
     }
 
     @Test func whatASectionLeavesRunningEndsWithIt() throws {

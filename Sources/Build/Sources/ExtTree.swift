@@ -13,6 +13,9 @@ enum ExtTree {
         while let (parent, number) = pending.popLast() {
             guard let directory = parent.directory else { continue }
             for (name, child) in try image.entries(number).sorted(by: { $0.name.lexicographicallyPrecedes($1.name) }) {
+                guard !name.isEmpty, !name.contains(UInt8(ascii: "/")), !name.contains(0) else {
+                    throw BuildError.badSource(path, why: "a directory in it has a name that no file can have; repair the copy with e2fsck")
+                }
                 if number == ExtImage.root, name == Array("lost+found".utf8) { continue }
                 if let shared = known[child] {
                     directory.children[name] = shared

@@ -106,7 +106,8 @@ struct HostCopies {
             return Node(.directory(directory), attributes)
         case S_IFREG:
             guard access(path, R_OK) == 0 else { throw SystemError.last("read \(path)") }
-            return Node(.file(status.st_size == 0 ? .empty : .host(HostFile(path: path, size: UInt64(status.st_size)))), attributes)
+            return Node(
+                .file(status.st_size == 0 ? .empty : .host(HostFile(path: RawPath(path), size: UInt64(status.st_size)))), attributes)
         default: throw BuildError.refused("\(path) is neither a file nor a directory")
         }
     }
