@@ -76,7 +76,7 @@ private struct Inspection {
     private let path: String
 
     /// In the order in which they are printed.
-    private static let texts = ["helpfile", "deffile", "runscript", "startscript", "test"]
+    private static let order = ["deffile", "runscript", "startscript", "test", "helpfile", "environment", "labels"]
 
     init(_ parsed: ParsedArguments, _ container: ContainerReader, _ path: String) {
         self.parsed = parsed
@@ -90,7 +90,7 @@ private struct Inspection {
             return
         }
         let all = try attributes()
-        let wanted = Set((Self.texts + ["environment", "labels"]).filter { parsed.has($0) })
+        let wanted = Set(Self.order.filter { parsed.has($0) })
         let isAll = parsed.has("all")
         let selected = isAll ? all : all.filter { wanted.isEmpty ? $0.key == "labels" : wanted.contains($0.key) }
         if isAll || parsed.has("json") {
@@ -98,7 +98,8 @@ private struct Inspection {
             if let app = parsed["app"] { members = [("apps", .object([(app, .object(selected))]))] }
             return Swift.print(InspectMetadata.wrapped(members).indented)
         }
-        for (key, value) in selected {
+        func rank(_ key: String) -> Int { Self.order.firstIndex(of: key) ?? Self.order.count }
+        for (key, value) in selected.sorted(by: { rank($0.key) < rank($1.key) }) {
             guard case .object(let pairs) = value else {
                 if case .string(let text) = value { Swift.print(text) }
                 continue
