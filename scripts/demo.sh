@@ -23,5 +23,19 @@ show "$singularity" exec debian.sif cat /etc/os-release
 show "$singularity" exec debian.sif python3 -c 'import sys; print("Python", sys.version.split()[0], "in the container")'
 echo 'echo "hello from $SINGULARITY_NAME"' | show "$singularity" run debian.sif
 show "$singularity" test debian.sif
+cat > app.def <<'EOF'
+Bootstrap: localimage
+From: debian.sif
+
+%environment
+    export GREETING=hello
+%post
+    useradd --create-home worker
+    echo "made by $(id -un)" > /home/worker/note; chown worker: /home/worker/note
+%runscript
+    echo "$GREETING, $(cat /home/worker/note)"
+EOF
+show "$singularity" build app.sif app.def
+show "$singularity" run app.sif
 echo
 echo "== done"

@@ -151,7 +151,8 @@ public final class SandboxSink {
             record(OwnerRecord(uid: attributes.uid, gid: attributes.gid), path)
         }
         // Last, as a file that forbids its owner to write takes no attribute.
-        if mode_t(attributes.mode) != mode & 0o777 { fchmod(file.rawValue, mode_t(attributes.mode)) }
+        // The umask may have taken bits that others can have from the mode of open(2).
+        if mode_t(attributes.mode) != mode & 0o755 { fchmod(file.rawValue, mode_t(attributes.mode)) }
         let time = timespec(tv_sec: Int(attributes.modificationTime), tv_nsec: 0)
         withUnsafePointer(to: (time, time)) {
             $0.withMemoryRebound(to: timespec.self, capacity: 2) { _ = futimens(file.rawValue, $0) }

@@ -120,15 +120,12 @@ struct SectionRoot {
             do throws(SystemError) {
                 try Mounting.mount("overlay", source: "overlay", on: Session.root, flags: [.noSuid, .noDev], options: options)
             } catch {
-                guard let program = FuseOverlay.program else { throw OverlayError.wrap(error) }
-                do throws(SystemError) {
-                    try FuseOverlay.mount(program, lowers: names, upper: upper.rawValue, work: work.rawValue, on: Session.root)
-                } catch { throw OverlayError.wrap(error) }
+                guard let program = FuseOverlay.program else { throw error }
+                try FuseOverlay.mount(program, lowers: names, upper: upper.rawValue, work: work.rawValue, on: Session.root)
                 usesFuse = true
             }
         } catch {
-            if case .overlay(let cause) = OverlayError.of(error) { throw SectionRun.OverlayRefused(cause: cause) }
-            throw RuntimeError.step("mounting the build's tree", error, hint: "`singularity doctor` tells what this host refuses")
+            throw SectionRun.OverlayRefused(cause: error)
         }
         if run.place == .host, let caller { _ = chdir(caller) }
         return usesFuse
@@ -147,19 +144,6 @@ struct SectionRoot {
 
         func means(of layer: Layer) -> RootMount.Means { taken.take() ?? layer.take() }
         func tree() -> DetachedMount? { mount.take() }
-    }
-
-    /// Marks an error of the overlay's own mount, where another way is left.
-    private enum OverlayError {
-        case overlay(SystemError)
-        case other
-
-        private static let mark = "overlay: "
-        static func wrap(_ error: SystemError) -> SystemError { SystemError(mark + error.operation, errno: error.errno) }
-        static func of(_ error: SystemError) -> OverlayError {
-            guard error.operation.hasPrefix(mark) else { return .other }
-            return .overlay(SystemError(String(error.operation.dropFirst(mark.count)), errno: error.errno))
-        }
     }
 
     // MARK: What a build sees of the host

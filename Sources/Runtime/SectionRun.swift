@@ -53,8 +53,8 @@ public struct SectionRun: Sendable {
     public enum Outcome: Equatable {
         /// The script's exit status, or 128 + the signal that ended it.
         case ended(Int32)
-        /// The host has no overlay for this.
-        case noOverlay
+        /// The host mounts no image, or lays no overlay over one; why.
+        case noOverlay(String)
         /// Told on standard error already.
         case failed
     }
@@ -82,7 +82,7 @@ public struct SectionRun: Sendable {
                 try Files.writeAll(Array("\(status)".utf8), to: report, name: "pipe")
                 exit(0)
             } catch let error as OverlayRefused {
-                log.verbose("no overlay: \(error.cause)")
+                try? Files.writeAll(Array("\(error.cause)".utf8), to: report, name: "pipe")
                 exit(Self.noOverlayStatus)
             } catch {
                 log.fatal("\(error)")
@@ -95,7 +95,7 @@ public struct SectionRun: Sendable {
         let text = String(decoding: try Files.read(result, name: "pipe"), as: UTF8.self)
         let status = Process.wait(for: worker)
         if let number = Int32(text), status == 0 { return .ended(number) }
-        return (status >> 8) & 0xff == Self.noOverlayStatus ? .noOverlay : .failed
+        return (status >> 8) & 0xff == Self.noOverlayStatus ? .noOverlay(text) : .failed
     }
 
     /// What a section has changed.
@@ -135,7 +135,10 @@ public struct SectionRun: Sendable {
         try work.prepare(isRecorded: identity == .recorded, in: writableTree)
         if place == .container { try writeScript() }
         var means: [SectionRoot.Layer] = []
-        for lower in lowers { means.append(try SectionRoot.Layer(lower, identity, log)) }
+        // A host without /dev/fuse has no view to offer, as one without overlays.
+        do { for lower in lowers { means.append(try SectionRoot.Layer(lower, identity, log)) } } catch {
+            throw OverlayRefused(cause: error)
+        }
         let root = SectionRoot(run: self, log: log)
         let records = OwnedDescriptor(clinux_memfd("owners"))
         guard records.rawValue >= 0 else { throw SystemError.last("memfd_create") }

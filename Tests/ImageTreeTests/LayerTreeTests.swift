@@ -124,7 +124,7 @@ struct LayerTreeTests {
         let capability = Xattr(name: "security.capability", value: [1, 0, 0, 2])
         let children: [(String, Node)] = [
             ("plain", node(.file(.bytes([9])), 0o444, 7, 8)), ("first", shared), ("second", shared),
-            ("setuid", node(.file(.empty), 0o4755, 0, 3)),
+            ("setuid", node(.file(.empty), 0o4755, 0, 3)), ("open", node(.file(.empty), 0o666)),
             ("locked", node(.directory(Directory()), 0o500, 9, 9)), ("null", node(.characterDevice(0x0103), 0o666, 0, 5)),
             ("disk", node(.blockDevice(0x0811), 0o660, 0, 6)), ("pipe", node(.fifo, 0o600)),
             ("able", node(.file(.bytes([1])), 0o755, 0, 0, [capability])),

@@ -223,6 +223,25 @@ struct SectionTests {
         #expect(try recipe.listing("a.sif", "/etc/resolv.conf").count == 1)
     }
 
+    @Test(.enabled(if: Site.isRoot, "needs root to hide /dev/fuse"))
+    func withoutFuseSectionsRunInAnUnpackedCopy() throws {
+        let recipe = try Recipe()
+        let text = try Recipe.header + "%post\n echo x > /x; chown 6:7 /x; chmod 666 /x\n"
+        try recipe.scratch.write("r.def", Array(text.utf8))
+        // A mount namespace in which the device is something else.
+        let script =
+            "mount --bind /dev/null /dev/fuse && exec setpriv --reuid \(Site.user) --regid \(Site.user) --init-groups \(Site.program) build --ignore-subuid a.sif r.def"
+        let result = try Run.program(
+            "/usr/bin/unshare", ["-m", "sh", "-c", script],
+            environment: recipe.variables(["HOME": "/home/\(Site.user)"]), in: recipe.scratch.path)
+        #expect(result.status == 0 && result.error.contains("unpacked copy"), "\(result)")
+        #expect(try recipe.listing("a.sif", "/x") == ["-rw-rw-rw- 6/7 /x"])
+        let normal = try recipe.build("b.sif", text, options: ["--no-layer-cache"])
+        #expect(normal.status == 0, "\(normal)")
+        let difference = try recipe.run(["diff", recipe.file("a.sif"), recipe.file("b.sif")]).output
+        #expect(difference.split(separator: "\n").allSatisfy { $0.contains("labels.json") }, "\(difference)")
+    }
+
     @Test func namesNeedNotBeText() throws {
         let recipe = try Recipe()
         let result = try recipe.build(

@@ -269,10 +269,9 @@ final class StageBuild {
             run.scriptPath = hostScript
             run.environment = HostEnvironment.variables(work.hostRoot).merging(environment) { _, new in new }
         }
-        var outcome = SectionRun.Outcome.noOverlay
-        var result = SectionOutput.Result(tail: [])
-        for isUnpacked in [false, true] where outcome == .noOverlay {
-            if isUnpacked { try unpack(&run) }
+        var (outcome, result) = try attempt(run, title, layer)
+        if case .noOverlay(let cause) = outcome {
+            try unpack(&run, because: cause)
             (outcome, result) = try attempt(run, title, layer)
         }
         switch outcome {
@@ -282,7 +281,8 @@ final class StageBuild {
                 SectionFailure(
                     file: definition.name, title: title, line: line, status: status, lastLine: result.lastLine.map { line + $0 },
                     text: sourceLine(result.lastLine.map { line + $0 }), tail: result.tail, run: run, tree: tree))
-        case .noOverlay, .failed: throw BuildError.told
+        case .noOverlay(let cause): throw BuildError.refused("\(title) cannot be run on this host: \(cause)")
+        case .failed: throw BuildError.told
         }
         TemporaryFolder.remove(work.path, identity)
     }
@@ -308,9 +308,9 @@ final class StageBuild {
     }
 
     /// Makes a directory of all there is, for a host that lays no overlay over an image where the changes shall go.
-    private func unpack(_ run: inout SectionRun) throws {
+    private func unpack(_ run: inout SectionRun, because cause: String) throws {
         log.warning(
-            "this host lays no overlay over an image in \(temporary.path), so the section runs in an unpacked copy: a directory of a local disk (--tmpdir) is faster"
+            "the section runs in an unpacked copy, as this host has no view of an image with changes in \(temporary.path) (\(cause)): a directory of a local disk (--tmpdir) may help, and `singularity doctor` tells more"
         )
         let path = run.work.path + "/tree"
         let result = try Process.inChild {
