@@ -122,8 +122,18 @@ struct FailedBuildTests {
             if result.status == 0 { try recipe.scratch.write("a.sif", Array("old".utf8)) }
             chmod(recipe.file("a.sif"), 0o666)
         }
-        let last = try recipe.build("b.sif", text)
+        for step in 0..<8 {
+            let build = try Run.start(
+                Site.program, ["build", "-F", "--ignore-subuid", "--sandbox", "box", "r.def"], as: .ordinaryUser,
+                environment: recipe.variables(), in: recipe.scratch.path)
+            usleep(useconds_t(step * 15000))
+            kill(build.identifier, SIGKILL)
+            _ = build.finish()
+        }
+        // Another recipe: the leftovers are not its own.
+        let last = try recipe.build("b.sif", text + " true\n")
         #expect(last.status == 0, "\(last)")
+        #expect(try recipe.run(["build", "-F", "--sandbox", "box", recipe.file("b.sif")]).status == 0)
         #expect(try recipe.text("b.sif", "/copied").contains("root:"))
         #expect(recipe.leftovers.isEmpty, "\(recipe.leftovers)")
         let parts = try FileManager.default.contentsOfDirectory(atPath: recipe.file("cache/cache/build")).filter { $0.hasSuffix(".part") }

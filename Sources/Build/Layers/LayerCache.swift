@@ -88,6 +88,23 @@ public struct LayerCache: Sendable {
     /// Says that a layer is used.
     private func use(_ path: String) -> Bool { utimes(path, nil) == 0 }
 
+    /// Removes what killed builds have left: layers that nobody makes any more, and small files that never got their names.
+    func removeLeftovers() {
+        for name in (try? Files.entries(folder)) ?? [] {
+            let path = "\(folder)/\(name)"
+            if name.hasSuffix(".part") {
+                // Who holds the lease is writing it.
+                guard let lease = try? Lease.take(path.dropLast(".part".count) + ".lease") else { continue }
+                unlink(path)
+                lease.release()
+            } else if name.hasSuffix(".tmp"), let status = Files.status(path, followLinks: false),
+                Int64(time(nil)) - Int64(status.st_mtim.tv_sec) > 3600
+            {
+                unlink(path)
+            }
+        }
+    }
+
     /// Keeps the cache below its limit.
     /// - Parameter kept: layers that are in use.
     func shrink(keeping kept: [String]) {

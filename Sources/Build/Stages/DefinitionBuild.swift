@@ -37,6 +37,8 @@ public struct DefinitionBuild {
             options.layers = LayerCache(temporary.path + "/layers")
             options.usesLayerCache = false
         }
+        options.layers.removeLeftovers()
+        UnfinishedDirectory.removeLeftovers(beside: target.path)
         Interruption.watch()
         defer {
             temporary.remove()
@@ -98,7 +100,7 @@ public struct DefinitionBuild {
             try output.commit()
         case .sandbox(let path):
             log.info("Creating sandbox directory...")
-            let part = "\(path).part-\(getpid())"
+            let part = UnfinishedDirectory.name(for: path)
             do {
                 try inChild(stage) { try assembly.writeSandbox(part) }
                 try test(stage, part)

@@ -30,7 +30,7 @@ struct Exports {
         case .ociLayout(let name):
             log.info("Creating OCI layout...")
             let (path, tag) = Self.split(name)
-            let layout = "\(path).part-\(getpid())"
+            let layout = UnfinishedDirectory.name(for: path)
             do {
                 try writeLayout(layout, tag: tag)
                 try Self.publish(layout, path)
