@@ -17,9 +17,8 @@ extension Section {
     /// The lines of a list of files. Blanks inside quotes belong to a name.
     public var fileCopies: [FileCopy] {
         var out: [FileCopy] = []
-        var number = line
-        for text in body.split(separator: "\n", omittingEmptySubsequences: false) {
-            number += 1
+        for (index, text) in body.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
+            let number = index < bodyLines.count ? bodyLines[index] : line + index + 1
             if text.trimmed.isEmpty || text.trimmed.hasPrefix("#") { continue }
             let words = Self.words(text)
             guard let source = words.first else { continue }

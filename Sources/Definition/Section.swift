@@ -17,6 +17,8 @@ public struct Section: Sendable, Equatable {
     public var body: String
     /// Line of the section's name, from 1.
     public var line: Int
+    /// Line of each line of ``body``: sections of one name, which are one, may stand far apart.
+    public var bodyLines: [Int] = []
 
     public init(kind: Kind, app: String = "", arguments: String, body: String, line: Int) {
         self.kind = kind
@@ -53,6 +55,7 @@ struct SectionParser {
                 // Lines below an unknown name belong to nothing, and are reported with it.
                 if invalid.isEmpty || sections.last.map({ $0.line > (invalid.last?.number ?? 0) }) ?? false {
                     sections[sections.count - 1].body += line.text + "\n"
+                    sections[sections.count - 1].bodyLines.append(line.number)
                 }
                 continue
             }
@@ -100,6 +103,7 @@ struct SectionParser {
             }
             if let index {
                 out[index].body += section.body
+                out[index].bodyLines += section.bodyLines
                 out[index].arguments = section.arguments
             } else {
                 out.append(section)

@@ -28,6 +28,18 @@ struct FailedBuildTests {
         try expectUntouched(recipe)
     }
 
+    @Test func aShellWithoutLineNumbersNamesTheCommand() throws {
+        let recipe = try prepared()
+        // dash has none; the two sections are one script.
+        let header = "Bootstrap: localimage\nFrom: \(try Site.debian.get())\n"
+        let unique = try recipe.build(
+            "a.sif", header + "%post\n    echo one\n\n%labels\n A b\n%post\n    test -e \"/no\"\n", options: ["-F"])
+        #expect(unique.error.contains(".def:9: while running %post section: exit status 1\n  9 |     test -e \"/no\"\n"), "\(unique)")
+        let several = try recipe.build("a.sif", header + "%post\n    test 1\n    test 2 = 3\n", options: ["-F"])
+        #expect(several.error.contains(".def:5: while") || several.error.contains("the last command was: test 2 = 3"), "\(several)")
+        try expectUntouched(recipe)
+    }
+
     @Test func aFailingTestKeepsTheImageBack() throws {
         let recipe = try prepared()
         let text = try Recipe.header + "%test\n exit 3\n"

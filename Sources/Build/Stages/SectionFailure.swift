@@ -7,21 +7,23 @@ public struct SectionFailure: Sendable {
     /// Line of the section's name.
     public var line: Int
     public var status: Int32
-    /// Line in the file that was run last, where the trace said it.
-    public var lastLine: Int?
-    /// Text of that line.
-    public var text: String?
-    /// The last lines that the section has printed.
-    public var tail: [String]
+    /// The line that was run last, where that is certain.
+    public var last: (number: Int, text: String)?
+    /// The command that was run last, as the shell's trace shows it.
+    public var command: String?
     /// How it was run, and where its changes are.
     var run: SectionRun
     /// What it was run on.
     var tree: StageTree
 
     var sentence: String {
-        let place = lastLine ?? line
+        let place = last.map { $0.number > 0 ? $0.number : line } ?? line
         var out = "\(file):\(place): while running \(title) section: exit status \(status)"
-        if let text { out += "\n  \(place) | \(text)" }
+        if let last, last.number > 0 {
+            out += "\n  \(last.number) | \(last.text)"
+        } else if let command {
+            out += "\n  the last command was: \(command)"
+        }
         return out
     }
 }

@@ -27,6 +27,8 @@ struct SectionOutput {
     struct Result {
         /// Line of the script that was run last, from 1; nil where no trace said it.
         var lastLine: Int?
+        /// The command that was run last, as the trace shows it.
+        var lastCommand: String?
         /// The last lines that were printed, without the trace.
         var tail: [String]
     }
@@ -79,7 +81,9 @@ struct SectionOutput {
         lseek(report.file.rawValue, 0, SEEK_SET)
         let text = (try? Files.read(report.file, name: "report")).map { String(decoding: $0, as: UTF8.self) } ?? ""
         let lines = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
-        return Result(lastLine: lines.first.flatMap { Int($0) }, tail: lines.dropFirst().filter { !$0.isEmpty })
+        return Result(
+            lastLine: lines.first.flatMap { Int($0) }, lastCommand: lines.dropFirst().first.flatMap { $0.isEmpty ? nil : $0 },
+            tail: lines.dropFirst(2).filter { !$0.isEmpty })
     }
 }
 
@@ -92,6 +96,7 @@ private struct LinePrinter {
     private let start = LinePrinter.now
     private var partial: [[UInt8]] = [[], []]
     private var lastLine: Int?
+    private var lastCommand = ""
     private var tail: [String] = []
 
     final class OwnedDescriptorBox {
@@ -120,7 +125,7 @@ private struct LinePrinter {
     }
 
     /// For the process that has started this one: the line, and the last lines of output.
-    var report: String { ([lastLine.map { String($0) } ?? ""] + tail).joined(separator: "\n") }
+    var report: String { ([lastLine.map { String($0) } ?? "", lastCommand] + tail).joined(separator: "\n") }
 
     mutating func run(output: CInt, errors: CInt) {
         var watched = [pollfd(fd: output, events: Int16(POLLIN), revents: 0), pollfd(fd: errors, events: Int16(POLLIN), revents: 0)]
@@ -180,8 +185,11 @@ private struct LinePrinter {
             return line.starts(with: Array("+ PS4=".utf8))
         }
         let words = String(decoding: line[(start + 1)..<end], as: UTF8.self).split(separator: ":")
-        if words.count == 2, let number = Int(words[1]), words[0].hasSuffix(".script") { lastLine = number - 1 }
         line.removeSubrange(start...(end + (end + 1 < line.count ? 1 : 0)))
+        guard words.first?.hasSuffix(".script") == true else { return true }
+        // Some shells have no line numbers, as Debian's dash.
+        lastLine = words.count == 2 ? Int(words[1]).map { $0 - 1 } : nil
+        lastCommand = String(decoding: line.drop { $0 == UInt8(ascii: "+") || $0 == UInt8(ascii: " ") }, as: UTF8.self)
         return true
     }
 }

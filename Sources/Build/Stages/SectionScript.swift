@@ -43,3 +43,33 @@ struct SectionScript {
         return interpreter + "\n\n" + body + "\n"
     }
 }
+
+/// The lines of a script with their places in the definition file, to say which of them has failed.
+struct ScriptLines {
+    /// Number in the file, 0 for a line that is not the file's, and text.
+    private var lines: [(number: Int, text: String)] = []
+
+    mutating func append(_ section: Section) {
+        let texts = section.body.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+        for (index, number) in section.bodyLines.enumerated() where index < texts.count { lines.append((number, texts[index])) }
+    }
+
+    /// Lines that are not the file's.
+    mutating func append(_ text: String) {
+        for line in text.split(separator: "\n", omittingEmptySubsequences: false).dropLast() { lines.append((0, String(line))) }
+    }
+
+    /// The line that was run last.
+    /// - Returns: nil where that cannot be told for certain.
+    func last(_ result: SectionOutput.Result) -> (number: Int, text: String)? {
+        if let index = result.lastLine, lines.indices.contains(index - 1) { return lines[index - 1] }
+        guard let command = result.lastCommand else { return nil }
+        func trimmed(_ text: String) -> Substring { text.drop { $0 == " " || $0 == "\t" } }
+        let exact = lines.filter { trimmed($0.text) == command }
+        if exact.count == 1 { return exact[0] }
+        // The trace shows words without quotes and with variables filled in.
+        let word = command.prefix { $0 != " " }
+        let begins = lines.filter { trimmed($0.text).prefix { $0 != " " } == word }
+        return begins.count == 1 ? begins[0] : nil
+    }
+}

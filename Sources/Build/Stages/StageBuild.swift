@@ -207,8 +207,10 @@ final class StageBuild {
         log.info("Running \(kind.rawValue) scriptlet")
         let path = "\(temporary.path)/\(kind.rawValue).sqfs"
         let script = try SectionScript(section, body: section.body, path: nextHostScript)
+        var lines = ScriptLines()
+        lines.append(section)
         try execute(
-            section.title, line: section.line, script: script.text, program: script.program, place: .host,
+            section.title, line: section.line, script: script.text, lines: lines, program: script.program, place: .host,
             environment: [:], layer: path)
         let digest = try FileDigests(folder: options.layers.folder + "/digests").digest(of: path)
         try add(section.title, line: section.line, parts: [section.title, digest]) { target in
@@ -221,9 +223,15 @@ final class StageBuild {
     private func post() throws {
         guard options.runs(.post) else { return }
         var body = stage.section(.post)?.body ?? ""
+        var lines = ScriptLines()
+        if let section = stage.section(.post) { lines.append(section) }
         for app in stage.apps {
             guard let section = stage.section(.appinstall, app: app) else { continue }
-            body += "\ncd /scif/apps/\(app)\n. /scif/apps/\(app)/scif/env/01-base.sh\n\(section.body)\ncd /\n"
+            let before = "\ncd /scif/apps/\(app)\n. /scif/apps/\(app)/scif/env/01-base.sh\n"
+            lines.append(before)
+            lines.append(section)
+            lines.append("\ncd /\n")
+            body += before + section.body + "\ncd /\n"
         }
         guard let section = stage.section(.post) ?? stage.sections.first(where: { $0.kind == .appinstall }), !body.isEmpty else { return }
         let script = try SectionScript(
@@ -233,7 +241,7 @@ final class StageBuild {
         try add("%post", line: section.line, parts: ["post", body, section.arguments] + binds) { path in
             log.info("Running post scriptlet")
             try execute(
-                "%post", line: section.line, script: script.text, program: script.program, place: .container,
+                "%post", line: section.line, script: script.text, lines: lines, program: script.program, place: .container,
                 environment: try ContainerEnvironment(try tree.lowers, log).variables, layer: path)
         }
     }
@@ -253,8 +261,8 @@ final class StageBuild {
     /// Runs a script over what there is so far.
     /// - Parameter layer: file that gets the changes; nil where they are thrown away.
     private func execute(
-        _ title: String, line: Int, script: String, program: [String], place: SectionRun.Place, environment: [String: String],
-        layer: String?
+        _ title: String, line: Int, script: String, lines: ScriptLines = ScriptLines(), program: [String], place: SectionRun.Place,
+        environment: [String: String], layer: String?
     ) throws {
         let hostScript = nextHostScript
         count += 1
@@ -279,8 +287,8 @@ final class StageBuild {
         case .ended(let status):
             throw BuildError.section(
                 SectionFailure(
-                    file: definition.name, title: title, line: line, status: status, lastLine: result.lastLine.map { line + $0 },
-                    text: sourceLine(result.lastLine.map { line + $0 }), tail: result.tail, run: run, tree: tree))
+                    file: definition.name, title: title, line: line, status: status, last: lines.last(result),
+                    command: result.lastCommand, run: run, tree: tree))
         case .noOverlay(let cause): throw BuildError.refused("\(title) cannot be run on this host: \(cause)")
         case .failed: throw BuildError.told
         }
@@ -366,12 +374,6 @@ final class StageBuild {
         }
         guard unpacked != nil else { throw BuildError.told }
         return path
-    }
-
-    private func sourceLine(_ number: Int?) -> String? {
-        guard let number, number > 0 else { return nil }
-        let lines = definition.text.split(separator: "\n", omittingEmptySubsequences: false)
-        return number <= lines.count ? String(lines[number - 1]) : nil
     }
 
     /// Writes what a section has changed as a layer. In the section's user namespace.
