@@ -4,9 +4,7 @@ import Glibc
 
 /// Writes a tar stream (pax, where ustar has no room), by libarchive.
 public final class TarWriter {
-    private let archive: OpaquePointer
-    private let output: (UnsafeRawBufferPointer) throws -> Void
-    private var failure: (any Error)?
+    private let output: ArchiveOutput
 
     public enum Compression: Sendable {
         case none, gzip, zstd
@@ -14,44 +12,14 @@ public final class TarWriter {
 
     /// - Parameter output: takes the bytes in order.
     public init(_ compression: Compression, output: @escaping (UnsafeRawBufferPointer) throws -> Void) throws {
-        guard let archive = archive_write_new() else { throw ArchiveError.outOfMemory }
-        self.archive = archive
-        self.output = output
-        archive_write_set_format_pax_restricted(archive)
+        self.output = try ArchiveOutput(output)
+        archive_write_set_format_pax_restricted(self.output.archive)
         switch compression {
-        case .none: archive_write_add_filter_none(archive)
-        case .gzip:
-            archive_write_add_filter_gzip(archive)
-            // Without the time of writing, equal input is equal output.
-            archive_write_set_filter_option(archive, "gzip", "timestamp", nil)
-        case .zstd: archive_write_add_filter_zstd(archive)
+        case .none: archive_write_add_filter_none(self.output.archive)
+        case .gzip: self.output.addGzip()
+        case .zstd: archive_write_add_filter_zstd(self.output.archive)
         }
-        archive_write_set_bytes_in_last_block(archive, 1)
-        let context = Unmanaged.passUnretained(self).toOpaque()
-        let status = archive_write_open(
-            archive, context, nil,
-            { _, context, bytes, count in
-                guard let context, let bytes else { return -1 }
-                let writer = Unmanaged<TarWriter>.fromOpaque(context).takeUnretainedValue()
-                do {
-                    try writer.output(UnsafeRawBufferPointer(start: bytes, count: count))
-                    return count
-                } catch {
-                    writer.failure = error
-                    return -1
-                }
-            }, nil)
-        try check(status)
-    }
-
-    deinit { archive_write_free(archive) }
-
-    private func check(_ status: CInt) throws {
-        if let failure { throw failure }
-        guard status == ARCHIVE_OK || status == ARCHIVE_WARN else {
-            throw ArchiveError.corrupt(
-                name: "the archive", detail: archive_error_string(archive).map { String(cString: $0) } ?? "write error")
-        }
+        try self.output.open()
     }
 
     /// Adds an entry.
@@ -83,14 +51,14 @@ public final class TarWriter {
         case .socket: return
         }
         for (name, value) in entry.xattrs { archive_entry_xattr_add_entry(header, name, value, value.count) }
-        try check(archive_write_header(archive, header))
+        try output.check(archive_write_header(output.archive, header))
         guard let content, case .file = entry.kind else { return }
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
         defer { buffer.deallocate() }
         while true {
             let count = try content.read(into: buffer)
             if count == 0 { return }
-            guard archive_write_data(archive, buffer.baseAddress, count) == count else { return try check(ARCHIVE_FATAL) }
+            try output.write(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
         }
     }
 
@@ -102,5 +70,5 @@ public final class TarWriter {
     }
 
     /// Writes the end of the archive.
-    public func finish() throws { try check(archive_write_close(archive)) }
+    public func finish() throws { try output.finish() }
 }

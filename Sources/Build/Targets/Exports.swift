@@ -140,7 +140,7 @@ struct Exports {
         var stored = SHA256()
         var size = 0
         var plain = SHA256()
-        let compressor = try TarWriter.gzip { bytes in
+        let compressor = try GzipWriter { bytes in
             stored.update(bufferPointer: bytes)
             size += bytes.count
             try Files.writeAll(bytes, to: descriptor, name: part)
