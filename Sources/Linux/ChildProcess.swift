@@ -43,6 +43,6 @@ public enum ChildProcess {
         let bytes = try Files.read(output, name: arguments[0])
         var code: Int32 = 0
         retryingOnInterrupt { waitpid(pid, &code, 0) }
-        return Result(status: code & 0x7f == 0 ? (code >> 8) & 0xff : 128 + (code & 0x7f), output: bytes)
+        return Result(status: Process.exitCode(code), output: bytes)
     }
 }

@@ -50,6 +50,10 @@ public enum Process {
         return status
     }
 
+    /// What a shell calls the status of a child: its exit status, or 128 + the signal that ended it.
+    /// - Parameter status: as wait(2) has it.
+    public static func exitCode(_ status: CInt) -> Int32 { status & 0x7f == 0 ? (status >> 8) & 0xff : 128 + (status & 0x7f) }
+
     /// The kernel kills this process when its parent ends.
     public static func dieWithParent() { _ = clinux_die_with_parent() }
 

@@ -49,7 +49,7 @@ struct SectionInit {
         // What the script has left in the background ends with it.
         if getpid() == 1 { kill(-1, SIGKILL) }
         OwnerList.write(emulation.othersOfLayer, to: records)
-        _exit(status & 0x7f == 0 ? (status >> 8) & 0xff : 128 + (status & 0x7f))
+        _exit(Process.exitCode(status))
     }
 
     private func serve(_ listener: CInt, _ children: CInt, _ script: pid_t, _ emulation: OwnerEmulation) -> CInt {

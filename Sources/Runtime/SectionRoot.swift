@@ -71,7 +71,7 @@ struct SectionRoot {
             return usesFuse
         }
         do throws(SystemError) {
-            for (index, mount) in mounts.enumerated() { try makePlace(mount, index) }
+            for mount in mounts { try makePlace(mount) }
         } catch { throw RuntimeError.step("preparing the container's root", error, hint: "") }
         try prepared.addFiles(files)
         do throws(SystemError) {
@@ -180,7 +180,7 @@ struct SectionRoot {
     }
 
     /// Makes the place of a mount where the image has none. Links are followed inside the container only.
-    private func makePlace(_ mount: PlannedMount, _ index: Int) throws(SystemError) {
+    private func makePlace(_ mount: PlannedMount) throws(SystemError) {
         let inRoot: UInt64 = 0x10
         let root = try OwnedDescriptor.open(Session.root, O_RDONLY | O_DIRECTORY)
         let path = mount.destination

@@ -177,7 +177,7 @@ public struct SectionRun: Sendable {
         if message.hasPrefix("overlay ") { throw OverlayRefused(cause: RuntimeError.badOption(String(message.dropFirst(8)))) }
         let usesFuse = message == Self.fuseMark
         if !message.isEmpty && !usesFuse { exit(Self.failureStatus) }
-        let code = status & 0x7f == 0 ? (status >> 8) & 0xff : 128 + (status & 0x7f)
+        let code = Process.exitCode(status)
         if code == 0 {
             if place == .container { unlink((writableTree ?? work.upper) + scriptPath) }
             try harvest(
@@ -196,8 +196,7 @@ public struct SectionRun: Sendable {
             return
         }
         Process.closeDescriptors(except: [])
-        let status = Process.wait(for: pid)
-        _exit(status & 0x7f == 0 ? (status >> 8) & 0xff : 128 + (status & 0x7f))
+        _exit(Process.exitCode(Process.wait(for: pid)))
     }
 
     private func writeScript() throws(SystemError) {

@@ -21,33 +21,37 @@ public struct LayerCache: Sendable {
     func path(_ key: LayerKey) -> String { "\(folder)/\(key.text).sqfs" }
 
     /// A layer in the cache.
-    public struct Entry: Sendable {
-        public var path: String
-        public var size: UInt64
+    struct Entry: Sendable {
+        var path: String
+        var size: UInt64
         /// Unix seconds of its last use.
-        public var lastUse: Int64
-        /// For people: `recipe.def:12 %post`.
-        public var note: String
+        var lastUse: Int64
     }
 
     /// All layers, in no order.
-    public func entries() -> [Entry] {
+    private func entries() -> [Entry] {
         guard let names = try? Files.entries(folder) else { return [] }
         return names.filter { $0.hasSuffix(".sqfs") }.compactMap { name in
             let path = "\(folder)/\(name)"
             guard let status = Files.status(path, followLinks: false) else { return nil }
-            let note = (try? Files.readText(path + ".note", limit: 4096)) ?? ""
-            return Entry(
-                path: path, size: UInt64(status.st_size), lastUse: Int64(status.st_mtim.tv_sec),
-                note: String(note.prefix { $0 != "\n" }))
+            return Entry(path: path, size: UInt64(status.st_size), lastUse: Int64(status.st_mtim.tv_sec))
         }
     }
 
+    /// What a layer is of, for people: `recipe.def:12 %post`; nil for other files of the cache.
+    public static func note(of path: String) -> String? {
+        (try? Files.readText(path + ".note", limit: 4096)).map { String($0.prefix { $0 != "\n" }) }
+    }
+
+    /// Whether a file of the cache stands beside a layer and goes with it.
+    public static func isBesideLayer(_ name: String) -> Bool { besides.contains(where: name.hasSuffix) }
+
+    private static let besides = [".note", ".log"]
+
     /// Removes a layer.
-    public static func remove(_ entry: Entry) {
-        unlink(entry.path)
-        unlink(entry.path + ".note")
-        unlink(entry.path + ".log")
+    public static func remove(_ path: String) {
+        unlink(path)
+        for ending in besides { unlink(path + ending) }
     }
 
     /// The layer, made where it is not there yet.
@@ -114,7 +118,7 @@ public struct LayerCache: Sendable {
             // A build marks what it uses.
             guard let mark = FileLock.own(entry.path) else { continue }
             _ = mark
-            Self.remove(entry)
+            Self.remove(entry.path)
             total -= entry.size
         }
     }

@@ -117,14 +117,11 @@ public struct DefinitionBuild {
     }
 
     private func inChild(_ stage: StageBuild, _ body: () throws -> Void) throws {
-        let result = try Process.inChild {
+        try BuildChild.run(log, task: "while creating the image: ") {
             try stage.enterForDirectories()
             try body()
             return []
-        } failed: {
-            log.fatal("while creating the image: \($0)")
         }
-        if result == nil { throw BuildError.told }
     }
 
     /// Puts a directory in the place of another.
@@ -157,9 +154,8 @@ public struct DefinitionBuild {
             }
         }
         Process.awaited = child
-        let status = Process.wait(for: child)
+        let code = Process.exitCode(Process.wait(for: child))
         Process.awaited = 0
-        let code = status & 0x7f == 0 ? (status >> 8) & 0xff : 128 + (status & 0x7f)
         if code != 0 {
             throw BuildError.refused(
                 "failed to execute %test script: exit status \(code); the image is not kept (--notest leaves the test out)")

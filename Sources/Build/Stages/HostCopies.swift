@@ -53,9 +53,9 @@ struct HostCopies {
     }
 
     /// What identifies the inputs: names, kinds, modes and contents.
-    func fingerprint(_ digests: FileDigests) throws -> [String] {
+    func fingerprint(of items: [Item], _ digests: FileDigests) throws -> [String] {
         var parts = [destinationRoot]
-        for item in try items() {
+        for item in items {
             parts += [item.source.split(separator: "/").last.map(String.init) ?? "", item.destination]
             var pending = [item.source]
             while let path = pending.popLast() {
@@ -77,8 +77,8 @@ struct HostCopies {
     /// Adds the copies to a tree of changes.
     /// - Parameters:
     ///   - tree: what there is so far.
-    func copy(into changes: ChangeTree) throws {
-        for item in try items() {
+    func copy(_ items: [Item], into changes: ChangeTree) throws {
+        for item in items {
             let node: Node
             do { node = try Self.read(item.source) } catch {
                 throw BuildError.refused("\(file):\(item.line): while copying \(item.source): \(error)")

@@ -81,14 +81,11 @@ struct BaseFinder {
         var fetch = options.fetch
         if let library { fetch.library = library }
         // Fetching and compressing need threads; sections need a process without any.
-        let result = try Process.inChild {
+        let result = try BuildChild.run(log) {
             let image = try ConvertedImage.path(
                 of: source, in: options.convertedFolder, fetch, options.image, alias: alias, observer: observer, log: log)
             return Array("\(image.path)\n\(image.identity)".utf8)
-        } failed: {
-            log.fatal("\($0)")
         }
-        guard let result else { throw BuildError.told }
         let lines = String(decoding: result, as: UTF8.self).split(separator: "\n").map(String.init)
         return StageBase(
             path: lines[0], identity: "converted \(lines[1])", name: agent.isEmpty ? name : "\(agent):\(name)",
@@ -114,13 +111,10 @@ extension BaseFinder {
     private func unpacked(_ path: String, _ kind: FileKind, _ digest: String) throws -> StageBase {
         let file = "\(temporary)/base-\(digest.prefix(16)).sqfs"
         if Files.status(file) == nil {
-            let result = try Process.inChild {
+            try BuildChild.run(log) {
                 try ArchiveConversion(path: path, options: options.image).write(kind, to: file)
                 return []
-            } failed: {
-                log.fatal("\($0)")
             }
-            if result == nil { throw BuildError.told }
         }
         return StageBase(path: file, identity: "sha256:\(digest)", name: path, isContainer: true)
     }

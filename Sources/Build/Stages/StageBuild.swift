@@ -126,16 +126,13 @@ final class StageBuild {
 
     /// Writes a layer of changes that are made in memory.
     private func writeLayer(_ path: String, _ body: (ChangeTree) throws -> Void) throws {
-        let result = try Process.inChild {
+        try BuildChild.run(log) {
             try enterForDirectories()
             let changes = ChangeTree(try tree.merged(ownership), time: options.image.latestTime ?? 0)
             try body(changes)
             try LayerFile.write(changes.layer, to: path, options: writer)
             return []
-        } failed: {
-            log.fatal("\($0)")
         }
-        if result == nil { throw BuildError.told }
     }
 
     /// Files of a directory may be unreadable but for root.
@@ -159,11 +156,12 @@ final class StageBuild {
     private func copyFromHost(_ section: Section, root: String = "/") throws {
         guard options.runs(.files) || section.kind == .appfiles else { return }
         let copies = HostCopies(section: section, file: definition.name, destinationRoot: root)
-        for item in try copies.items() { log.info("Copying \(item.source) to \(item.destination)") }
-        let fingerprint = try copies.fingerprint(FileDigests(folder: options.layers.folder + "/digests"))
-        inputs += try copies.items().map(\.source)
+        let items = try copies.items()
+        for item in items { log.info("Copying \(item.source) to \(item.destination)") }
+        let fingerprint = try copies.fingerprint(of: items, FileDigests(folder: options.layers.folder + "/digests"))
+        inputs += items.map(\.source)
         try add(section.title, line: section.line, parts: [section.title] + fingerprint) { path in
-            try writeLayer(path) { try copies.copy(into: $0) }
+            try writeLayer(path) { try copies.copy(items, into: $0) }
         }
     }
 
@@ -321,15 +319,12 @@ final class StageBuild {
             "the section runs in an unpacked copy, as this host has no view of an image with changes in \(temporary.path) (\(cause)): a directory of a local disk (--tmpdir) may help, and `singularity doctor` tells more"
         )
         let path = run.work.path + "/tree"
-        let result = try Process.inChild {
+        try BuildChild.run(log) {
             try Files.makeDirectories(run.work.path)
             if identity != .root { try identity.enter() }
             try SandboxSink(path, asRoot: identity != .recorded, latestTime: nil).write(try tree.merged(ownership), threads: writer.threads)
             return []
-        } failed: {
-            log.fatal("\($0)")
         }
-        guard result != nil else { throw BuildError.told }
         run.lowers = []
         run.writableTree = path
     }
@@ -354,25 +349,19 @@ final class StageBuild {
     func keep(_ failure: SectionFailure, beside target: String) throws -> String {
         let path = "\(target).failed-\(getpid())"
         let layer = "\(temporary.path)/failed.sqfs"
-        let result = try Process.inChild {
+        try BuildChild.run(log) {
             try identity.enter()
             let whole = failure.run.writableTree
             try harvest(SectionRun.Changes(upper: whole ?? failure.run.work.upper), to: layer, isWhole: whole != nil)
             return []
-        } failed: {
-            log.fatal("\($0)")
         }
-        guard result != nil else { throw BuildError.told }
-        let unpacked = try Process.inChild {
+        try BuildChild.run(log) {
             var tree = failure.tree
             tree.layers.append(layer)
             try SandboxSink(path, asRoot: identity == .root, latestTime: nil).write(
                 try tree.merged(ownership), threads: writer.threads)
             return []
-        } failed: {
-            log.fatal("\($0)")
         }
-        guard unpacked != nil else { throw BuildError.told }
         return path
     }
 

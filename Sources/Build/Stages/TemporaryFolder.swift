@@ -42,8 +42,7 @@ final class TemporaryFolder {
         for name in (try? Files.entries(folder)) ?? [] where name.hasPrefix(own) {
             let path = "\(folder)/\(name)"
             guard let status = Files.status(path, followLinks: false), status.st_uid == getuid(), Files.isDirectory(path) else { continue }
-            // A kept stage is its owner's.
-            guard Files.status(path + "/kept") == nil, let lock = FileLock.own(path) else { continue }
+            guard let lock = FileLock.own(path) else { continue }
             _ = lock
             remove(path, identity)
         }

@@ -17,7 +17,7 @@ struct Assembly {
     let log: Log
 
     /// The finished tree, and what stands beside it in a SIF.
-    func finish() throws -> (root: Node, description: SIFTarget.Description) {
+    func finish() throws -> (root: Node, description: SIFTarget.Description, time: Int64) {
         let root = try stage.tree.merged(stage.ownership)
         let time = options.image.latestTime ?? Self.newestTime(root)
         let architecture = ElfArchitecture.of(root) ?? Architecture(name: options.fetch.pull.platform.architecture) ?? .host
@@ -33,11 +33,8 @@ struct Assembly {
         description.objects.append(("build.json", .genericJSON, Array(try record().compact.utf8)))
         // What programs print is not the same twice.
         if options.image.latestTime == nil, let text = buildLog() { description.objects.append(("build.log", .generic, text)) }
-        return (root, description)
+        return (root, description, time)
     }
-
-    /// When the newest file of a tree was changed, Unix seconds.
-    func latestTime(of root: Node) -> Int64 { Self.newestTime(root) }
 
     /// The newest time of a file that does not lie in the future.
     private static func newestTime(_ root: Node) -> Int64 {
@@ -75,24 +72,24 @@ struct Assembly {
         return out.isEmpty ? nil : out
     }
 
-    private func writer(at time: Int64?) -> ImageOptions {
+    private func writer(at time: Int64) -> ImageOptions {
         var image = options.image
         image.writer = stage.writerOptions
-        image.writer.modificationTime = UInt32(clamping: time ?? 0)
+        image.writer.modificationTime = UInt32(clamping: time)
         return image
     }
 
     /// Writes a SIF to a file that has no name yet.
     func writeSIF(_ output: OutputFile) throws {
-        let (root, description) = try finish()
-        let target = SIFTarget(output, options: writer(at: options.image.latestTime ?? Self.newestTime(root)))
+        let (root, description, time) = try finish()
+        let target = SIFTarget(output, options: writer(at: time))
         try target.write(description) { _ in root }
     }
 
     /// Writes a bare SquashFS to a file that has no name yet.
     func writeSquashFS(_ output: OutputFile) throws {
-        let (root, _) = try finish()
-        let image = writer(at: options.image.latestTime ?? Self.newestTime(root))
+        let (root, _, time) = try finish()
+        let image = writer(at: time)
         let writer = try ImageWriter(output.descriptor, options: image.writer, name: output.path)
         var sink = SquashFSSink(writer, latestTime: image.latestTime)
         _ = try sink.write(root)
@@ -100,7 +97,7 @@ struct Assembly {
 
     /// Writes a directory.
     func writeSandbox(_ path: String) throws {
-        let (root, _) = try finish()
+        let root = try finish().root
         let sink = SandboxSink(
             path, asRoot: getuid() == 0 && stage.identity == .root, latestTime: options.image.latestTime,
             widensFiles: options.fixesPermissions)

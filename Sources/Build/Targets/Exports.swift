@@ -22,7 +22,7 @@ struct Exports {
             log.info("Creating tar...")
             let output = try OutputFile(path, mode: 0o644)
             let compression: TarWriter.Compression = path.hasSuffix("gz") ? .gzip : path.hasSuffix(".zst") ? .zstd : .none
-            let (root, _) = try assembly.finish()
+            let root = try assembly.finish().root
             let writer = try TarWriter(compression) { try Files.writeAll($0, to: output.descriptor, name: path) }
             try TarSink(writer, latestTime: options.image.latestTime).write(root)
             try writer.finish()
@@ -72,10 +72,10 @@ struct Exports {
 
     private func writeLayout(_ folder: String, tag: String) throws {
         try Files.makeDirectories(folder + "/blobs/sha256")
-        let (root, description) = try assembly.finish()
+        let (root, description, time) = try assembly.finish()
         let process = try OCIProcess(root)
         let (layer, diffID) = try writeLayer(root, folder)
-        let created = CivilTime(options.image.latestTime ?? assembly.latestTime(of: root)).rfc3339
+        let created = CivilTime(time).rfc3339
         let labels = try InspectMetadata.labels("/.singularity.d/labels.json", root)
         let configuration = JSONValue.object([
             ("created", .string(created)), ("architecture", .string(description.architecture.name)), ("os", .string("linux")),

@@ -1,3 +1,4 @@
+import Build
 import CommandSyntax
 import Glibc
 import Linux
@@ -121,7 +122,7 @@ struct CacheEntry {
             ((try? Files.entries(root + folder)) ?? []).sorted().compactMap { name in
                 let path = root + folder + "/" + name
                 // What stands beside a layer goes with it.
-                let isBeside = kind == .layer && (name.hasSuffix(".note") || name.hasSuffix(".log"))
+                let isBeside = kind == .layer && LayerCache.isBesideLayer(name)
                 guard !isBeside, !name.hasSuffix(".lease"), name != "digests", let status = Files.status(path, followLinks: false) else {
                     return nil
                 }
@@ -146,8 +147,7 @@ struct CacheEntry {
         // Blobs are in use as long as anybody fetches or builds; an open image stays readable without its name.
         let lockPath = kind == .blob ? UserFolders.cache + "/blob" : path
         guard kind == .image || FileLock.own(lockPath) != nil else { return false }
-        Files.removeTree(path)
-        if kind == .layer { for ending in [".note", ".log"] { unlink(path + ending) } }
+        if kind == .layer { LayerCache.remove(path) } else { Files.removeTree(path) }
         return true
     }
 
@@ -155,8 +155,8 @@ struct CacheEntry {
 
     /// Which line of which recipe a layer is of.
     private var note: String {
-        guard kind == .layer, let text = try? Files.readText(path + ".note", limit: 4096) else { return "" }
-        return "  " + text.prefix { $0 != "\n" }
+        guard kind == .layer, let note = LayerCache.note(of: path) else { return "" }
+        return "  " + note
     }
 
     static func table(_ entries: [CacheEntry]) -> String {
