@@ -89,6 +89,18 @@ struct ConversionTests {
         #expect(removal.status == 0 && !recipe.scratch.names.contains("box"))
     }
 
+    @Test func dataStaysWhatItIs() throws {
+        let recipe = try Recipe()
+        let setup = "cd \"$1\"; mkdir -p data/sub; echo 1 > data/sub/one; chmod -R a+rX data"
+        #expect(try Run.program("/bin/sh", ["-c", setup, "sh", recipe.scratch.path]).status == 0)
+        let result = try recipe.run(["build", "data.sqfs", "data"])
+        #expect(result.status == 0, "\(result)")
+        let list = try Run.program("/usr/bin/unsquashfs", ["-l", recipe.file("data.sqfs")]).output
+        #expect(
+            list.split(separator: "\n").filter { $0.hasPrefix("squashfs-root") }
+                == ["squashfs-root", "squashfs-root/sub", "squashfs-root/sub/one"], "\(list)")
+    }
+
     @Test func aDamagedOldImageIsRefused() throws {
         let recipe = try Recipe()
         try makeSources(recipe)

@@ -4,15 +4,24 @@ import Testing
 /// The image server: there as long as any process of the container, and no longer, however the container ends.
 @Suite(.enabled(if: Site.isPrepared && Site.mayFUSE, "needs scripts/test.sh and /dev/fuse"), .serialized)
 struct LifetimeTests {
-    private func start(_ options: [String], _ script: String) throws -> Run.Live {
-        try Run.start(Site.program, ["exec"] + options + [Site.debian.get(), "sh", "-c", script], as: .ordinaryUser)
+    /// The Debian image by a name of its own, by which this suite's servers are told from those of other tests.
+    private static let image: Result<String, any Error> = Result {
+        let path = Site.folder + "/lifetime.sif"
+        try FileManager.default.linkItem(atPath: Site.debian.get(), toPath: path)
+        return path
     }
 
-    /// Image servers of this suite's containers: processes of the name that hold the image open.
+    private func start(_ options: [String], _ script: String) throws -> Run.Live {
+        try Run.start(Site.program, ["exec"] + options + [Self.image.get(), "sh", "-c", script], as: .ordinaryUser)
+    }
+
+    /// Image servers of this suite's containers: processes of the name whose command line has the image's.
     private func servers() -> [pid_t] {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
         return names.compactMap { pid_t($0) }.filter { pid in
             guard (try? String(contentsOfFile: "/proc/\(pid)/comm", encoding: .utf8)) == "singularity-fs\n" else { return false }
+            let words = (try? Data(contentsOf: URL(filePath: "/proc/\(pid)/cmdline"))) ?? Data()
+            guard String(decoding: words, as: UTF8.self).contains("lifetime.sif") else { return false }
             return !((try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)) ?? ") Z").contains(") Z")
         }
     }
@@ -46,7 +55,7 @@ struct LifetimeTests {
         let live = try Run.start(
             Site.program,
             [
-                "exec", "-B", scratch.path, Site.debian.get(), "sh", "-c",
+                "exec", "-B", scratch.path, Self.image.get(), "sh", "-c",
                 "(sleep 1; cat /usr/bin/perl | wc -c > \(scratch.path)/size) >/dev/null 2>&1 </dev/null & exit 3",
             ],
             as: .ordinaryUser)
@@ -57,12 +66,12 @@ struct LifetimeTests {
 
     @Test func theImageMayBeDeletedWhileItRuns() throws {
         let scratch = try Scratch()
-        try FileManager.default.copyItem(atPath: Site.debian.get(), toPath: scratch.file("copy.sif"))
+        try FileManager.default.copyItem(atPath: Self.image.get(), toPath: scratch.file("copy-lifetime.sif"))
         let live = try Run.start(
-            Site.program, ["exec", scratch.file("copy.sif"), "sh", "-c", "echo ready; read line; cat /usr/bin/perl | wc -c"],
+            Site.program, ["exec", scratch.file("copy-lifetime.sif"), "sh", "-c", "echo ready; read line; cat /usr/bin/perl | wc -c"],
             as: .ordinaryUser)
         #expect(live.waitFor("ready"))
-        try FileManager.default.removeItem(atPath: scratch.file("copy.sif"))
+        try FileManager.default.removeItem(atPath: scratch.file("copy-lifetime.sif"))
         live.input.fileHandleForWriting.write(Data("go\n".utf8))
         let result = live.finish()
         #expect(result.status == 0 && (result.output.split(separator: "\n").last.flatMap { Int($0) } ?? 0) > 1_000_000, "\(result)")
@@ -92,7 +101,7 @@ struct LifetimeTests {
 
     @Test func closingAllDescriptorsDoesNoHarm() throws {
         let result = try Run.singularity(
-            "exec", Site.debian.get(), "python3", "-c", "import os; os.closerange(3, 4096); print(len(os.listdir('/usr/bin')) > 100)",
+            "exec", Self.image.get(), "python3", "-c", "import os; os.closerange(3, 4096); print(len(os.listdir('/usr/bin')) > 100)",
             as: .ordinaryUser)
         #expect(result.output == "True\n", "\(result)")
     }
@@ -100,7 +109,7 @@ struct LifetimeTests {
     @Test func nothingOfTheLauncherIsOpenInTheProgram() throws {
         // What the test runner leaves open to its children is the caller's, and stays.
         let without = try Run.program("/bin/ls", ["/proc/self/fd"], as: .ordinaryUser)
-        let within = try Run.singularity("exec", Site.debian.get(), "ls", "/proc/self/fd", as: .ordinaryUser)
+        let within = try Run.singularity("exec", Self.image.get(), "ls", "/proc/self/fd", as: .ordinaryUser)
         #expect(within.output.split(separator: "\n").count == without.output.split(separator: "\n").count, "\(within) \(without)")
     }
 

@@ -17,6 +17,8 @@ public struct BuildOptions: Sendable {
     public var temporaryFolder: String
     /// Names of `--section`; nil for all.
     public var sections: Set<String>?
+    /// The source is data, not a container: nothing is added to it.
+    public var isData = false
     public var runsTests = true
     public var usesLayerCache = true
     /// Nothing of what is downloaded or made is kept (`--disable-cache`).

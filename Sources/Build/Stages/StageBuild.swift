@@ -141,6 +141,7 @@ final class StageBuild {
     }
 
     private func addBaseFiles() throws {
+        if options.isData { return }
         // What was converted from an address has them, and so has nearly every container.
         if base.path != nil, !base.isContainer { return }
         if base.isContainer, let lower = try tree.lowers.first, BaseFiles.isComplete(in: RootView(lower)) { return }

@@ -20,6 +20,9 @@ struct Assembly {
     func finish() throws -> (root: Node, description: SIFTarget.Description, time: Int64) {
         let root = try stage.tree.merged(stage.ownership)
         let time = options.image.latestTime ?? Self.newestTime(root)
+        if options.isData {
+            return (root, .init(definition: "", metadata: .object([]), architecture: .unknown), time)
+        }
         let architecture = ElfArchitecture.of(root) ?? Architecture(name: options.fetch.pull.platform.architecture) ?? .host
         if architecture.name != options.fetch.pull.platform.architecture {
             log.verbose("the image's programs are for \(architecture), not for \(options.fetch.pull.platform.architecture)")

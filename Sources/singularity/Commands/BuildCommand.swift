@@ -91,7 +91,10 @@ struct Building {
             // Nothing runs in it, so it goes from the registry to the file in one stream.
             try ImageConversion(parsed, log).make(path, from: address)
         } else {
-            let (options, given) = try options()
+            var (options, given) = try options()
+            if case .squashFS = target, Files.isDirectory(sourceName), !Files.isDirectory(sourceName + "/.singularity.d") {
+                options.isData = true
+            }
             // Sections may take hours: what is wrong with the target is said before they run.
             try checkFolder(target.path)
             let definition = source.definition
