@@ -48,10 +48,11 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
         .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
     targets: [
         cLibrary("CZstd"), cLibrary("CLZ4"), cLibrary("CLZMA"), cLibrary("CDeflate"), cLibrary("CZlib"),
-        cLibrary("CBzip2"), cLibrary("CLZO"), cLibrary("CArchive"), cLibrary("CIsal"), cLibrary("CExt2"),
+        cLibrary("CBzip2"), cLibrary("CLZO"), cLibrary("CArchive"), cLibrary("CIsal"), cLibrary("CExt2"), cLibrary("CSeccomp"),
         .target(name: "CLinux"),
         module("Linux", ["CLinux"]),
         module("BlockIO", ["Linux"]),
@@ -72,7 +73,12 @@ let package = Package(
                 .product(name: "TOMLKit", package: "TOMLKit"),
             ]),
         module("FUSEServer", ["BlockIO", "CLinux", "Linux", "SquashFS"]),
-        module("Runtime", ["BlockIO", "CLinux", "FUSEServer", "Linux", "Messages", "SIF", "SquashFS"]),
+        module(
+            "Runtime",
+            [
+                "BlockIO", "CLinux", "CSeccomp", "FUSEServer", "Linux", "Messages", "SIF", "SquashFS",
+                .product(name: "TOMLKit", package: "TOMLKit"), .product(name: "Yams", package: "Yams"),
+            ]),
         module(
             "Build",
             [

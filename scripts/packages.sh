@@ -3,12 +3,12 @@
 #   scripts/packages.sh build|demo|test|bench|peers
 set -eu
 
-build="g++ libzstd-dev liblz4-dev liblzma-dev libdeflate-dev liblzo2-dev libarchive-dev libbz2-dev zlib1g-dev libisal-dev libacl1-dev libisal2 libext2fs-dev"
+build="g++ libzstd-dev liblz4-dev liblzma-dev libdeflate-dev liblzo2-dev libarchive-dev libbz2-dev zlib1g-dev libisal-dev libacl1-dev libisal2 libext2fs-dev libseccomp-dev"
 images="mmdebstrap busybox-static umoci skopeo docker-registry"
 case "${1:-}" in
     build) wanted="$build" ;;
     demo) wanted="$build $images" ;;
-    test) wanted="$build $images squashfs-tools squashfuse squashfs-tools-ng fuse3 fuse-overlayfs attr uidmap procps xz-utils bzip2 e2fsprogs python3" ;;
+    test) wanted="$build $images squashfs-tools squashfuse squashfs-tools-ng fuse3 fuse-overlayfs attr uidmap procps xz-utils bzip2 e2fsprogs python3 fuse2fs slirp4netns passt containernetworking-plugins" ;;
     bench) wanted="$build $images squashfs-tools squashfuse squashfs-tools-ng fuse3 bubblewrap time" ;;
     peers) wanted="mmdebstrap" ;;
     *) echo "usage: $0 build|demo|test|bench|peers" >&2; exit 2 ;;

@@ -35,7 +35,7 @@ mounts() { awk '{print $2, $3}' /proc/self/mounts | sort; }
 loops() { cat /sys/block/loop*/loop/backing_file 2>/dev/null | sort || true; }
 files() { ls -A /tmp /var/tmp 2>/dev/null | grep -v "^singularity-test\." | sort; }
 # Zombies that a lazy process 1 has not collected yet do nothing any more.
-processes() { ps -eo stat=,args= | awk '$1 !~ /^Z/' | grep -E "singularity-fs|\.build/release/singularity |docker-registry serve" | grep -v grep || true; }
+processes() { ps -eo stat=,args= | awk '$1 !~ /^Z/' | grep -E "singularity-fs|singularity-own|Singularity instance:|sinit|slirp4netns|fuse2fs|\.build/release/singularity |docker-registry serve" | grep -v grep || true; }
 
 before=$(mounts; loops; files)
 eval "export $(sh scripts/fixtures.sh "$SINGULARITY_TEST_FOLDER")"
@@ -44,7 +44,7 @@ TMPDIR=$SINGULARITY_TEST_FOLDER swift test -c release --skip-build > "$SINGULARI
 grep -vE "^(◇|↳)|(Test|Suite) .* (passed|started)" "$SINGULARITY_TEST_FOLDER/log" || true
 sh scripts/registry.sh stop "$SINGULARITY_TEST_FOLDER/registry"
 # A server ends a moment after its container.
-for _ in $(seq 50); do [ -z "$(processes)" ] && break; sleep 0.1; done
+for _ in $(seq 80); do [ -z "$(processes)" ] && break; sleep 0.1; done
 after=$(mounts; loops; files)
 if [ "$before" != "$after" ]; then
     echo "LEFT BEHIND (mounts, loop devices, files in /tmp or /var/tmp):" >&2

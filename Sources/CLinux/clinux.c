@@ -1,6 +1,10 @@
 #define _GNU_SOURCE
 #include "clinux.h"
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/time.h>
+#include <grp.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
@@ -171,4 +175,162 @@ int clinux_get_affinity(unsigned char *mask) {
 
 int clinux_set_affinity(const unsigned char *mask) {
     return (int)syscall(SYS_sched_setaffinity, 0, CLINUX_AFFINITY_SIZE, mask);
+}
+
+int clinux_set_capabilities(uint64_t mask) {
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct data[2];
+    int capability;
+    for (capability = 0; capability <= 63; capability++)
+        if (!(mask >> capability & 1) && prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0) {
+            if (errno == EINVAL) break;
+            return -1;
+        }
+    memset(data, 0, sizeof data);
+    data[0].effective = data[0].permitted = data[0].inheritable = (uint32_t)mask;
+    data[1].effective = data[1].permitted = data[1].inheritable = (uint32_t)(mask >> 32);
+    if (syscall(SYS_capset, &header, data) != 0) return -1;
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) return -1;
+    for (capability = 0; capability <= 63; capability++)
+        if (mask >> capability & 1 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) != 0) {
+            if (errno == EINVAL) break;
+            return -1;
+        }
+    return 0;
+}
+
+int clinux_pidfd_send_signal(int pidfd, int number) { return (int)syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0); }
+
+int clinux_peer_uid(int socket, uint32_t *uid) {
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return -1;
+    *uid = peer.uid;
+    return 0;
+}
+
+int clinux_local_socket(const char *path, int listens) {
+    struct sockaddr_un address;
+    int saved, fd;
+    if (strlen(path) >= sizeof address.sun_path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -1;
+    memset(&address, 0, sizeof address);
+    address.sun_family = AF_UNIX;
+    strcpy(address.sun_path, path);
+    if (listens ? bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && listen(fd, 4096) == 0
+                : connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
+        return fd;
+    saved = errno;
+    close(fd);
+    errno = saved;
+    return -1;
+}
+
+int clinux_accept(int socket) { return accept4(socket, NULL, NULL, SOCK_CLOEXEC); }
+
+int clinux_send_descriptors(int socket, const int *descriptors, int count) {
+    char byte = 1, control[CMSG_SPACE(sizeof(int) * CLINUX_MAX_DESCRIPTORS)];
+    struct iovec data = {&byte, 1};
+    struct msghdr message;
+    struct cmsghdr *header;
+    if (count < 1 || count > CLINUX_MAX_DESCRIPTORS) {
+        errno = EINVAL;
+        return -1;
+    }
+    memset(&message, 0, sizeof message);
+    memset(control, 0, sizeof control);
+    message.msg_iov = &data;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)count);
+    header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int) * (size_t)count);
+    memcpy(CMSG_DATA(header), descriptors, sizeof(int) * (size_t)count);
+    return sendmsg(socket, &message, MSG_NOSIGNAL) == 1 ? 0 : -1;
+}
+
+int clinux_receive_descriptors(int socket, int *descriptors, int count) {
+    char byte, control[CMSG_SPACE(sizeof(int) * CLINUX_MAX_DESCRIPTORS)];
+    struct iovec data = {&byte, 1};
+    struct msghdr message;
+    struct cmsghdr *header;
+    int received, index, found[CLINUX_MAX_DESCRIPTORS];
+    ssize_t size;
+    memset(&message, 0, sizeof message);
+    message.msg_iov = &data;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    do size = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    while (size < 0 && errno == EINTR);
+    if (size != 1) {
+        if (size == 0) errno = ECONNRESET;
+        return -1;
+    }
+    header = CMSG_FIRSTHDR(&message);
+    if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) return 0;
+    received = (int)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+    if (received > CLINUX_MAX_DESCRIPTORS) received = CLINUX_MAX_DESCRIPTORS;
+    memcpy(found, CMSG_DATA(header), sizeof(int) * (size_t)received);
+    for (index = 0; index < received; index++) {
+        if (index < count) descriptors[index] = found[index];
+        else close(found[index]);
+    }
+    return received < count ? received : count;
+}
+
+int clinux_set_receive_timeout(int socket, int milliseconds) {
+    struct timeval limit = {milliseconds / 1000, milliseconds % 1000 * 1000};
+    return setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+}
+
+int clinux_seccomp_filter(const void *program, size_t size) {
+    struct sock_fprog filter = {(unsigned short)(size / sizeof(struct sock_filter)), (struct sock_filter *)program};
+    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter);
+}
+
+void clinux_set_title(char **argv, const char *title) {
+    char *end = argv[0];
+    char **word;
+    size_t room, length = strlen(title);
+    /* The strings lie one behind the other: arguments, then variables (execve(2), proc_pid_cmdline(5)). */
+    for (word = argv; *word; word++)
+        if (*word == end) end = *word + strlen(*word) + 1;
+    for (word = environ; *word; word++)
+        if (*word == end) end = *word + strlen(*word) + 1;
+    room = (size_t)(end - argv[0]);
+    if (room < 2) return;
+    if (length > room - 1) length = room - 1;
+    memset(argv[0], 0, room);
+    memcpy(argv[0], title, length);
+}
+
+int clinux_keep_capabilities(void) { return prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0); }
+
+int clinux_restore_capabilities(void) {
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct data[2];
+    if (syscall(SYS_capget, &header, data) != 0) return -1;
+    data[0].effective = data[0].permitted;
+    data[1].effective = data[1].permitted;
+    return (int)syscall(SYS_capset, &header, data);
+}
+
+int clinux_become(uint32_t uid, uint32_t gid, const uint32_t *groups, size_t count) {
+    if (groups && setgroups(count, groups) != 0) return -1;
+    if (gid != UINT32_MAX && setresgid(gid, gid, gid) != 0) return -1;
+    return uid == UINT32_MAX ? 0 : setresuid(uid, uid, uid);
+}
+
+uint64_t clinux_effective_capabilities(void) {
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct data[2];
+    if (syscall(SYS_capget, &header, data) != 0) return 0;
+    return data[0].effective | (uint64_t)data[1].effective << 32;
 }

@@ -17,6 +17,17 @@ public struct DetachedMount: ~Copyable {
         public static let noExec = Attributes(rawValue: clinux_mount_attr_noexec)
     }
 
+    /// One that another process has made.
+    public init(_ tree: consuming OwnedDescriptor) { self.tree = tree }
+
+    /// Valid as long as this value lives.
+    public var descriptor: CInt { tree.rawValue }
+
+    /// A copy of what an open file or directory is.
+    public init(copyOf descriptor: CInt, recursive: Bool) throws(SystemError) {
+        try self.init(copyOf: "/proc/self/fd/\(descriptor)", recursive: recursive)
+    }
+
     /// A copy of what is seen at a path.
     /// - Parameter recursive: with what is mounted below it.
     public init(copyOf path: String, recursive: Bool) throws(SystemError) {

@@ -96,7 +96,7 @@ public final class Lease: Sendable {
 
     /// When a process started, in ticks since boot, so that a number used again is not taken for the holder
     /// (proc_pid_stat(5), field 22).
-    static func startTime(of pid: pid_t) -> UInt64? {
+    package static func startTime(of pid: pid_t) -> UInt64? {
         guard let text = try? Files.readText("/proc/\(pid)/stat"), let end = text.lastIndex(of: ")") else { return nil }
         let fields = text[end...].split(separator: " ")
         // A zombie holds nothing any more.

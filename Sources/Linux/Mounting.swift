@@ -12,6 +12,7 @@ public struct MountFlags: OptionSet, Sendable {
     public static let noExec = MountFlags(rawValue: clinux_ms_noexec)
     static let recursive = MountFlags(rawValue: clinux_ms_rec)
     static let slavePropagation = MountFlags(rawValue: clinux_ms_slave)
+    static let privatePropagation = MountFlags(rawValue: clinux_ms_private)
 }
 
 /// Changes of the mount namespace that this process is in.
@@ -26,8 +27,9 @@ public enum Mounting {
     }
 
     /// Nothing that is mounted here from now on shows elsewhere.
-    public static func isolatePropagation() throws(SystemError) {
-        let flags: MountFlags = [.recursive, .slavePropagation]
+    /// - Parameter follows: what is mounted elsewhere later shows here.
+    public static func isolatePropagation(follows: Bool = true) throws(SystemError) {
+        let flags: MountFlags = [.recursive, follows ? .slavePropagation : .privatePropagation]
         guard CLinux.mount(nil, "/", nil, UInt(flags.rawValue), nil) == 0 else { throw .last("make / a slave mount") }
     }
 

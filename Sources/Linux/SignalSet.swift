@@ -32,4 +32,23 @@ public struct SignalSet {
             if number > 0 { return (number, info.si_code == codeOfKernel) }
         }
     }
+
+    /// Waits until a child has changed its state, at most so long. Other signals stay pending.
+    public mutating func waitForChild(milliseconds: Int) -> Bool {
+        var child = sigset_t()
+        sigemptyset(&child)
+        sigaddset(&child, SIGCHLD)
+        var limit = timespec(tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000)
+        return sigtimedwait(&child, nil, &limit) == SIGCHLD
+    }
+
+    /// Waits for a signal that asks to end, at most so long. Other signals stay pending.
+    public mutating func waitForStop(milliseconds: Int) -> CInt? {
+        var stop = sigset_t()
+        sigemptyset(&stop)
+        for number in [SIGINT, SIGTERM, SIGQUIT, SIGHUP] { sigaddset(&stop, number) }
+        var limit = timespec(tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000)
+        let number = sigtimedwait(&stop, nil, &limit)
+        return number > 0 ? number : nil
+    }
 }

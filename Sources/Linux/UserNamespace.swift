@@ -5,8 +5,14 @@ import Glibc
 public enum UserNamespace {
     /// Moves this process into a new one, in which it may mount. Only for a process with one thread.
     public static func enter(uid: UInt32, gid: UInt32) throws(SystemError) {
+        try enter(inside: (uid, gid))
+    }
+
+    /// Moves this process into a new one in which the caller has other ids. Only for a process with one thread.
+    public static func enter(inside: (uid: UInt32, gid: UInt32)) throws(SystemError) {
+        let outside = (getuid(), getgid())
         try Namespaces.user.unshare()
-        try writeMaps(inside: (uid, gid), outside: (uid, gid))
+        try writeMaps(inside: inside, outside: outside)
     }
 
     static func writeMaps(inside: (uid: UInt32, gid: UInt32), outside: (uid: UInt32, gid: UInt32)) throws(SystemError) {

@@ -56,7 +56,9 @@ public struct HostCheck: Sendable {
 
     private func enter() -> CInt {
         do throws(SystemError) {
-            if getuid() != 0 || !Capabilities.mayAdministerSystem { try UserNamespace.enter(uid: getuid(), gid: getgid()) }
+            if getuid() != 0 || !CapabilitySet.effective.contains(.systemAdministration) {
+                try UserNamespace.enter(uid: getuid(), gid: getgid())
+            }
             try Namespaces.mount.unshare()
             try Mounting.isolatePropagation()
             return 0
@@ -64,7 +66,7 @@ public struct HostCheck: Sendable {
     }
 
     private func userNamespace() -> Finding {
-        if Capabilities.mayAdministerSystem {
+        if CapabilitySet.effective.contains(.systemAdministration) {
             return Finding(subject: "namespaces", verdict: .works, detail: "this user is root and may mount", remedies: [])
         }
         let code = trial { enter() }
@@ -139,7 +141,8 @@ public struct HostCheck: Sendable {
             do throws(SystemError) {
                 let isUser = getuid() != 0
                 let session = try Session(isUserNamespace: isUser)
-                try session.mountOverlay(.writableTmpfs)
+                try session.mountOverlay(
+                    Session.Layers(lowers: [Session.layer, Session.image], upper: try session.memoryUpper()), allowsSetuid: false)
                 return 0
             } catch { return error.errno }
         }

@@ -8,7 +8,11 @@ import Messages
 enum Program {
     static let spec = ProgramSpec(
         globalOptions: GlobalOptions.options, commands: Command.all.map(\.spec),
-        groups: [("sif", "Work on the objects of SIF files"), ("cache", "List and clean the cache of downloads")])
+        groups: [
+            ("sif", "Work on the objects of SIF files"), ("cache", "List and clean the cache of downloads"),
+            ("instance", "Containers that run in the background"), ("config", "Read and change the configuration"),
+            ("capability", "What root's containers may do"),
+        ])
 
     /// - Returns: the exit status.
     static func run(_ words: [String]) -> Int32 {
@@ -26,6 +30,7 @@ enum Program {
                 printError(HelpText(spec).text(for: nil) ?? "")
                 return 1
             case .command(let command, let parsed, let globals):
+                ConfigurationFile.given = globals["config"]
                 return call(command, parsed, GlobalOptions.log(globals))
             }
         } catch {
@@ -67,7 +72,9 @@ struct Command: Sendable {
 
     static let all: [Command] =
         [execCommand, runCommand, shellCommand, testCommand, runHelpCommand, buildCommand, pullCommand, inspectCommand, diffCommand]
-        + sifCommands + cacheCommands + [doctorCommand, versionCommand, completionCommand, manualCommand]
+        + instanceCommands + sifCommands + cacheCommands + configCommands + capabilityCommands + [
+            doctorCommand, versionCommand, completionCommand, manualCommand,
+        ]
 }
 
 /// An error that the peers report with status 1 and the usage.
@@ -83,6 +90,8 @@ struct CommandError: Error, CustomStringConvertible {
 
 enum GlobalOptions {
     static let options = [
+        OptionSpec("build-config", nil, .flag, "accepted", hidden: true),
+        OptionSpec("config", "c", .value("path"), "configuration file to use instead of the system's and the user's"),
         OptionSpec("debug", "d", .flag, "print everything that is done", environment: ["DEBUG"]),
         OptionSpec("nocolor", nil, .flag, "print without colour", environment: ["NOCOLOR"]),
         OptionSpec("quiet", "q", .flag, "print warnings and errors only", environment: ["QUIET"]),

@@ -22,7 +22,7 @@ import Testing
         defer { Files.removeTree(folder) }
         var options = RunOptions(image: image.path, action: .exec(["true"]))
         change(&options)
-        var planner = LaunchPlanner(options, facts, image)
+        var planner = try LaunchPlanner(options, facts, image)
         return (try planner.plan(), planner.view)
     }
 
@@ -84,7 +84,7 @@ import Testing
             BindSpec(source: "/tmp", destination: "/lib/new/deep"), BindSpec(source: "/tmp", destination: "/etc/file/below"),
             BindSpec(source: "/tmp", destination: "/etc/file"),
         ]
-        var planner = LaunchPlanner(options, facts, image)
+        var planner = try LaunchPlanner(options, facts, image)
         let plan = try planner.plan()
         let layer = SessionLayer(plan, planner.view, isDirectory: plan.mounts.map { _ in true })
         #expect(layer.entries.contains { $0.path == ["usr", "lib", "new", "deep"] && $0.content == .directory(mode: 0o755) })

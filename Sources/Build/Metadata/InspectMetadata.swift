@@ -1,3 +1,4 @@
+import Messages
 import ImageTree
 
 /// What `inspect` prints of a container: labels, environment, scripts, help and definition, of the container and its apps.

@@ -30,6 +30,7 @@ struct StageTree: Sendable {
         switch try ImageFile.open(path, workingDirectory: Files.workingDirectory).content {
         case .directory: return try HostTree.read(path, ownership: ownership)
         case .squashFS(let image, _, _, _): return try SquashFSTree.read(image)
+        case .ext: throw BuildError.badSource(path, why: "an ext file system is converted before it is built on")
         }
     }
 

@@ -17,6 +17,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -38,6 +39,7 @@ static const uint64_t clinux_ms_nodev = MS_NODEV;
 static const uint64_t clinux_ms_noexec = MS_NOEXEC;
 static const uint64_t clinux_ms_rec = MS_REC;
 static const uint64_t clinux_ms_slave = MS_SLAVE;
+static const uint64_t clinux_ms_private = MS_PRIVATE;
 static const uint64_t clinux_fuse_dev_ioc_clone = FUSE_DEV_IOC_CLONE;
 static const uint64_t clinux_fionread = FIONREAD;
 static const uint64_t clinux_tiocgwinsz = TIOCGWINSZ;
@@ -97,5 +99,33 @@ int clinux_attach_loop(int file, uint64_t offset, uint64_t size_limit, int *numb
 /* Empties the inheritable, permitted, effective, bounding and ambient sets. */
 int clinux_drop_capabilities(void);
 int clinux_drop_bounding_set(void);
+/* Makes `mask` all five sets of the calling process. */
+int clinux_set_capabilities(uint64_t mask);
+uint64_t clinux_effective_capabilities(void);
+/* Changes real, effective and saved ids; UINT32_MAX and NULL leave them.
+ * Around a change of the user the permitted set survives it, and is made effective again. */
+int clinux_become(uint32_t uid, uint32_t gid, const uint32_t *groups, size_t count);
+int clinux_keep_capabilities(void);
+int clinux_restore_capabilities(void);
+
+int clinux_pidfd_send_signal(int pidfd, int number);
+
+/* Sockets of the file system, see unix(7). A listening or a connected one, or -1 with errno. */
+int clinux_local_socket(const char *path, int listens);
+int clinux_accept(int socket);
+/* Who made the other end. */
+int clinux_peer_uid(int socket, uint32_t *uid);
+/* One byte, with descriptors. Receiving returns how many there were, or -1. */
+#define CLINUX_MAX_DESCRIPTORS 4
+int clinux_send_descriptors(int socket, const int *descriptors, int count);
+int clinux_receive_descriptors(int socket, int *descriptors, int count);
+int clinux_set_receive_timeout(int socket, int milliseconds);
+
+/* Installs a filter program, an array of struct sock_filter of `size` bytes, see seccomp(2). */
+int clinux_seccomp_filter(const void *program, size_t size);
+
+/* Puts a title in the place of the command line that `ps` shows. The words of argv and the variables of the
+ * environment are overwritten: nothing may use them any more. */
+void clinux_set_title(char **argv, const char *title);
 
 #endif

@@ -1,3 +1,4 @@
+import Messages
 import Build
 import CommandSyntax
 import Linux

@@ -3,174 +3,155 @@ import Glibc
 import Linux
 import Runtime
 
-/// Options of `exec`, `run`, `shell` and `test`, and what they mean.
+/// Options of `exec`, `run`, `shell`, `test` and `instance start`.
 enum Running {
+    private static let fileSystems = [
+        OptionSpec(
+            "bind", "B", .array("src[:dest[:opts]]"), "show a path of the host in the container; opts are ro, rw, image-src= and id=",
+            environment: ["BIND", "BINDPATH"]),
+        OptionSpec("mount", nil, .array("spec"), "show a path of the host: type=bind,src=...,dst=...[,ro]", environment: ["MOUNT"]),
+        OptionSpec("home", "H", .value("src[:dest]"), "directory of the host that is the home in the container", environment: ["HOME"]),
+        OptionSpec("no-home", nil, .flag, "do not mount the home directory", environment: ["NO_HOME"]),
+        OptionSpec(
+            "no-mount", nil, .list("names"),
+            "leave mounts out: proc, sys, dev, devpts, home, tmp, hostfs, cwd, bind-paths or a destination", environment: ["NO_MOUNT"]),
+        OptionSpec("contain", "c", .flag, "a small /dev, and an empty home, /tmp and /var/tmp", environment: ["CONTAIN"]),
+        OptionSpec(
+            "containall", "C", .flag, "--contain, with PID and IPC namespaces and a clean environment", environment: ["CONTAINALL"]),
+        OptionSpec(
+            "compat", nil, .flag, "behave more like Docker: --containall --writable-tmpfs --no-init --no-umask --no-eval",
+            environment: ["COMPAT"]),
+        OptionSpec(
+            "overlay", "o", .list("path[:ro]"), "lay a directory or an image over the image; changes go into it",
+            environment: ["OVERLAY", "OVERLAYIMAGE"]),
+        OptionSpec(
+            "scratch", "S", .list("directories"), "empty writable directories in the container", environment: ["SCRATCH", "SCRATCHDIR"]),
+        OptionSpec(
+            "workdir", "W", .value("path"), "directory of the host for what --contain and --scratch keep", environment: ["WORKDIR"]),
+        OptionSpec("writable", "w", .flag, "write into a sandbox directory", environment: ["WRITABLE"]),
+        OptionSpec("writable-tmpfs", nil, .flag, "writes go into memory and are thrown away", environment: ["WRITABLE_TMPFS"]),
+        OptionSpec("underlay", nil, .flag, "make missing mount points by bind mounts instead of an overlay", environment: ["UNDERLAY"]),
+        OptionSpec(
+            "unsquash", nil, .flag, "run an unpacked copy of the image", aliases: ["tmp-sandbox"],
+            environment: ["UNSQUASH", "TMP_SANDBOX"]),
+        OptionSpec(
+            "private-mount", nil, .flag, "mount the image for this container alone, not for all of this user and job",
+            environment: ["PRIVATE_MOUNT"]),
+        OptionSpec(
+            "fusemount", nil, .array("type:command path"), "let a program serve a directory of the container", environment: ["FUSESPEC"]),
+    ]
+
+    private static let environment = [
+        OptionSpec("cleanenv", "e", .flag, "give no variables of the host to the container", environment: ["CLEANENV"]),
+        OptionSpec(
+            "cwd", nil, .value("path"), "directory of the container to start in", aliases: ["pwd"],
+            environment: ["CWD", "PWD", "TARGET_CWD", "TARGET_PWD"]),
+        OptionSpec("env", nil, .array("name=value"), "set a variable in the container"),
+        OptionSpec("env-file", nil, .array("path"), "set the variables of a shell script in the container", environment: ["ENV_FILE"]),
+        OptionSpec("no-env", nil, .list("names"), "variables of the host that are not passed on", environment: ["NOENV"]),
+        OptionSpec("no-eval", nil, .flag, "take variables and arguments literally", environment: ["NO_EVAL"]),
+        OptionSpec("no-umask", nil, .flag, "start with the umask 0022", environment: ["NO_UMASK"]),
+        OptionSpec("app", nil, .value("name"), "an application of the image (SCIF)", environment: ["APP", "APPNAME"]),
+        OptionSpec("dns", nil, .list("addresses"), "name servers for the container's resolv.conf", environment: ["DNS"]),
+    ]
+
+    private static let namespaces = [
+        OptionSpec(
+            "userns", "u", .flag, "new user namespace (always for users that are not root)", environment: ["USERNS", "UNSHARE_USERNS"]),
+        OptionSpec("fakeroot", "f", .flag, "be root in the container", environment: ["FAKEROOT"]),
+        OptionSpec(
+            "ignore-subuid", nil, .flag, "with --fakeroot: do not use the ranges of /etc/subuid", environment: ["IGNORE_SUBUID"],
+            hidden: true),
+        OptionSpec("pid", "p", .flag, "new PID namespace", environment: ["PID", "UNSHARE_PID"]),
+        OptionSpec("no-pid", nil, .flag, "no new PID namespace, whatever other options imply", environment: ["NO_PID"]),
+        OptionSpec("no-init", nil, .flag, "start no init process in a PID namespace", environment: ["NOSHIMINIT"]),
+        OptionSpec("ipc", "i", .flag, "new IPC namespace", environment: ["IPC", "UNSHARE_IPC"]),
+        OptionSpec("uts", nil, .flag, "new UTS namespace", environment: ["UTS", "UNSHARE_UTS"]),
+        OptionSpec("hostname", nil, .value("name"), "host name of the container (implies --uts)", environment: ["HOSTNAME"]),
+        OptionSpec("net", "n", .flag, "new network namespace", environment: ["NET", "UNSHARE_NET"]),
+        OptionSpec(
+            "network", nil, .list("names"),
+            "network of the new namespace: none, slirp4netns, pasta, or for root the names of CNI networks (default bridge)",
+            environment: ["NETWORK"]),
+        OptionSpec(
+            "network-args", nil, .list("arguments"), "for the network, such as portmap=8080:80/tcp", environment: ["NETWORK_ARGS"]),
+        OptionSpec("netns-path", nil, .value("path"), "join a network namespace", environment: ["NETNS_PATH"]),
+    ]
+
+    private static let rights = [
+        OptionSpec("add-caps", nil, .list("capabilities"), "capabilities to add", environment: ["ADD_CAPS"]),
+        OptionSpec("drop-caps", nil, .list("capabilities"), "capabilities to take away", environment: ["DROP_CAPS"]),
+        OptionSpec("keep-privs", nil, .flag, "let root keep all capabilities (root only)", environment: ["KEEP_PRIVS"]),
+        OptionSpec("no-privs", nil, .flag, "take all capabilities from root", environment: ["NO_PRIVS"]),
+        OptionSpec("allow-setuid", nil, .flag, "set-user-id programs of the image work (root only)", environment: ["ALLOW_SETUID"]),
+        OptionSpec(
+            "security", nil, .list("what:value"), "uid:N, gid:N[:N...], selinux:LABEL, apparmor:PROFILE or seccomp:FILE",
+            environment: ["SECURITY"]),
+    ]
+
+    private static let devices = [
+        OptionSpec("nv", nil, .flag, "show NVIDIA's devices and the files of their driver", environment: ["NV"]),
+        OptionSpec("nvccli", nil, .flag, "as --nv; the files are found without nvidia-container-cli", environment: ["NVCCLI"]),
+        OptionSpec("rocm", nil, .flag, "show AMD's devices and the files of their driver", environment: ["ROCM"]),
+        OptionSpec("no-nv", nil, .flag, "not --nv, whatever the configuration says", environment: ["NV_OFF", "NO_NV"], hidden: true),
+        OptionSpec(
+            "no-rocm", nil, .flag, "not --rocm, whatever the configuration says", environment: ["ROCM_OFF", "NO_ROCM"], hidden: true),
+        OptionSpec("device", nil, .list("vendor/class=name"), "devices by their vendor's description (CDI)"),
+        OptionSpec("cdi-dirs", nil, .list("directories"), "where the descriptions are (default /etc/cdi and /var/run/cdi)"),
+        OptionSpec(
+            "containlibs", nil, .list("paths"), "files to show among the libraries of drivers", environment: ["CONTAINLIBS"], hidden: true),
+    ]
+
+    private static let limits = [
+        OptionSpec("cpus", nil, .value("number"), "processors' worth of time, such as 1.5", environment: ["CPUS"]),
+        OptionSpec("cpu-shares", nil, .value("number"), "share of the processors where they are scarce", environment: ["CPU_SHARES"]),
+        OptionSpec("cpuset-cpus", nil, .value("list"), "processors to run on, such as 0-3", environment: ["CPUSET_CPUS"]),
+        OptionSpec("cpuset-mems", nil, .value("list"), "memory nodes to use", environment: ["CPUSET_MEMS"]),
+        OptionSpec("memory", nil, .value("size"), "limit of the memory, such as 2g", environment: ["MEMORY"]),
+        OptionSpec("memory-reservation", nil, .value("size"), "soft limit of the memory", environment: ["MEMORY_RESERVATION"]),
+        OptionSpec("memory-swap", nil, .value("size"), "limit of memory and swap together, -1 for none", environment: ["MEMORY_SWAP"]),
+        OptionSpec("oom-kill-disable", nil, .flag, "never kill for lack of memory", environment: ["OOM_KILL_DISABLE"]),
+        OptionSpec("pids-limit", nil, .value("number"), "number of processes, -1 for no limit", environment: ["PIDS_LIMIT"]),
+        OptionSpec("blkio-weight", nil, .value("number"), "weight of block I/O, 10 to 1000", environment: ["BLKIO_WEIGHT"]),
+        OptionSpec(
+            "blkio-weight-device", nil, .list("device:weight"), "weights of single devices", environment: ["BLKIO_WEIGHT_DEVICE"]),
+        OptionSpec("apply-cgroups", nil, .value("path"), "limits in a TOML file", environment: ["APPLY_CGROUPS"]),
+    ]
+
+    /// Of the peers; each is accepted where it asks for what is so anyway, and refused with a reason otherwise.
+    private static let others = [
+        OptionSpec("runscript-timeout", nil, .value("duration"), "accepted; nothing waits for scripts", hidden: true),
+        OptionSpec("sharens", nil, .flag, "accepted; containers of one job share their user namespace anyway", hidden: true),
+        OptionSpec("ignore-fakeroot-command", nil, .flag, "accepted; the command fakeroot is not used", hidden: true),
+        OptionSpec("ignore-userns", nil, .flag, "not possible", hidden: true),
+        OptionSpec("no-tmp-sandbox", nil, .flag, "accepted", hidden: true), OptionSpec("sif-fuse", nil, .flag, "accepted", hidden: true),
+        OptionSpec("no-oci", nil, .flag, "accepted; there is no other mode", hidden: true),
+        OptionSpec("no-compat", nil, .flag, "accepted", hidden: true), OptionSpec("no-setgroups", nil, .flag, "accepted", hidden: true),
+        OptionSpec("oci", nil, .flag, "not possible", hidden: true), OptionSpec("passphrase", nil, .flag, "not possible yet", hidden: true),
+        OptionSpec("pem-path", nil, .value("path"), "not possible yet", hidden: true),
+        OptionSpec("compat32", nil, .flag, "accepted", hidden: true), OptionSpec("intel-hpu", nil, .flag, "not possible", hidden: true),
+        OptionSpec("dmtcp-launch", nil, .value("name"), "not possible", hidden: true),
+        OptionSpec("dmtcp-restart", nil, .value("name"), "not possible", hidden: true),
+        OptionSpec("docker-host", nil, .value("address"), "accepted", hidden: true),
+        OptionSpec("proot", nil, .value("path"), "accepted", hidden: true),
+    ]
+
+    static let explaining = [
+        OptionSpec("explain", nil, .flag, "print what would be done, and why, and do nothing"),
+        OptionSpec("json", nil, .flag, "with --explain: print it for programs"),
+    ]
+
     static let options =
-        [
-            OptionSpec(
-                "bind", "B", .array("src[:dest[:opts]]"), "show a path of the host in the container; opts are ro and rw",
-                environment: ["BIND", "BINDPATH"]),
-            OptionSpec("cleanenv", "e", .flag, "give no variables of the host to the container", environment: ["CLEANENV"]),
-            OptionSpec(
-                "compat", nil, .flag, "behave more like Docker: --containall --writable-tmpfs --no-init --no-umask --no-eval",
-                environment: ["COMPAT"]),
-            OptionSpec("contain", "c", .flag, "a small /dev, and an empty home, /tmp and /var/tmp", environment: ["CONTAIN"]),
-            OptionSpec(
-                "containall", "C", .flag, "--contain, with PID and IPC namespaces and a clean environment", environment: ["CONTAINALL"]),
-            OptionSpec(
-                "cwd", nil, .value("path"), "directory of the container to start in", aliases: ["pwd"],
-                environment: ["CWD", "PWD", "TARGET_CWD", "TARGET_PWD"]),
-            OptionSpec("dns", nil, .list("addresses"), "name servers for the container's resolv.conf", environment: ["DNS"]),
-            OptionSpec("env", nil, .array("name=value"), "set a variable in the container"),
-            OptionSpec("env-file", nil, .array("path"), "set the variables of a shell script in the container", environment: ["ENV_FILE"]),
-            OptionSpec("home", "H", .value("src[:dest]"), "directory of the host that is the home in the container", environment: ["HOME"]),
-            OptionSpec("hostname", nil, .value("name"), "host name of the container (implies --uts)", environment: ["HOSTNAME"]),
-            OptionSpec("ipc", "i", .flag, "new IPC namespace", environment: ["IPC", "UNSHARE_IPC"]),
-            OptionSpec("mount", nil, .array("spec"), "show a path of the host: type=bind,src=...,dst=...[,ro]", environment: ["MOUNT"]),
-            OptionSpec(
-                "net", "n", .flag, "new network namespace with nothing but a loopback interface", environment: ["NET", "UNSHARE_NET"]),
-            OptionSpec("network", nil, .value("name"), "network of the new namespace; there is none", environment: ["NETWORK"]),
-            OptionSpec("no-eval", nil, .flag, "take variables and arguments literally", environment: ["NO_EVAL"]),
-            OptionSpec("no-home", nil, .flag, "do not mount the home directory", environment: ["NO_HOME"]),
-            OptionSpec("no-init", nil, .flag, "start no init process in a PID namespace", environment: ["NOSHIMINIT"]),
-            OptionSpec(
-                "no-mount", nil, .list("names"), "leave mounts out: proc, sys, dev, home, tmp, cwd, bind-paths or a destination",
-                environment: ["NO_MOUNT"]),
-            OptionSpec("no-pid", nil, .flag, "no new PID namespace, whatever other options imply", environment: ["NO_PID"]),
-            OptionSpec("no-umask", nil, .flag, "start with the umask 0022", environment: ["NO_UMASK"]),
-            OptionSpec("pid", "p", .flag, "new PID namespace", environment: ["PID", "UNSHARE_PID"]),
-            OptionSpec(
-                "scratch", "S", .list("directories"), "empty writable directories in the container", environment: ["SCRATCH", "SCRATCHDIR"]),
-            OptionSpec(
-                "unsquash", nil, .flag, "run an unpacked copy of the image", aliases: ["tmp-sandbox"],
-                environment: ["UNSQUASH", "TMP_SANDBOX"]),
-            OptionSpec(
-                "userns", "u", .flag, "new user namespace (always for users that are not root)", environment: ["USERNS", "UNSHARE_USERNS"]),
-            OptionSpec("uts", nil, .flag, "new UTS namespace", environment: ["UTS", "UNSHARE_UTS"]),
-            OptionSpec(
-                "workdir", "W", .value("path"), "directory of the host for what --contain and --scratch keep", environment: ["WORKDIR"]),
-            OptionSpec("writable", "w", .flag, "write into a sandbox directory", environment: ["WRITABLE"]),
-            OptionSpec("writable-tmpfs", nil, .flag, "writes go into memory and are thrown away", environment: ["WRITABLE_TMPFS"]),
-        ] + ImageFetching.options
+        fileSystems + environment + namespaces + rights + devices + limits + others + explaining + ImageFetching.options
 
     static let shellOption = OptionSpec("shell", "s", .value("path"), "shell of the container to start", environment: ["SHELL"])
 
-    static func options(_ parsed: ParsedArguments, image: String, action: RunOptions.Action) throws -> RunOptions {
-        var options = RunOptions(image: image, action: action)
-        for text in parsed.all("bind") { options.binds += try BindSpec.parse(text) }
-        for text in parsed.all("mount") { options.binds += try BindSpec.parse(mount: text) }
-        let compat = parsed.has("compat")
-        options.contain = parsed.has("contain")
-        options.containAll = parsed.has("containall") || compat
-        options.cleanEnvironment = parsed.has("cleanenv")
-        options.environment = try EnvironmentFile.variables(parsed.all("env-file")) + variables(parsed.all("env"))
-        options.workingDirectory = parsed["cwd"]
-        options.writableTmpfs = parsed.has("writable-tmpfs") || compat
-        options.writable = parsed.has("writable")
-        options.newPID = (parsed.has("pid") || options.containAll) && !parsed.has("no-pid")
-        options.forbidsPID = parsed.has("no-pid")
-        options.newIPC = parsed.has("ipc")
-        options.newUTS = parsed.has("uts")
-        options.newUser = parsed.has("userns")
-        options.isolateNetwork = try isolatesNetwork(parsed)
-        options.noInit = parsed.has("no-init") || compat
-        options.noHome = parsed.has("no-home")
-        options.noMount = Set(parsed.all("no-mount"))
-        options.workDirectory = parsed["workdir"]
-        options.scratch = parsed.all("scratch")
-        options.noEval = parsed.has("no-eval") || compat
-        options.noUmask = parsed.has("no-umask") || compat
-        options.unpack = parsed.has("unsquash")
-        if let text = parsed["home"] { options.home = try home(text) }
-        if let name = parsed["hostname"] { options.hostName = try hostName(name) }
-        for address in parsed.all("dns") { options.dns.append(try nameServer(address)) }
-        return options
-    }
-
-    /// `--env`: a value with one `=` is one variable and keeps its commas; with more it is a list.
-    private static func variables(_ texts: [String]) throws -> [(name: String, value: String)] {
-        var out: [(name: String, value: String)] = []
-        for text in texts {
-            let isList = text.count { $0 == "=" } > 1
-            for item in isList ? BindSpec.commaSeparated(text) : [text] {
-                guard let equals = item.firstIndex(of: "="), equals != item.startIndex else {
-                    throw ReportedFailure(
-                        message: "invalid argument \"\(text)\" for \"--env\" flag: \(item) must be formatted as key=value")
-                }
-                out.append((String(item[..<equals]), String(item[item.index(after: equals)...])))
-            }
-        }
-        return out
-    }
-
-    private static func isolatesNetwork(_ parsed: ParsedArguments) throws -> Bool {
-        if let network = parsed["network"], network != "none" {
-            throw CommandError("--network \(network): only the network none can be had, which has nothing but a loopback interface")
-        }
-        if parsed.has("net"), parsed["network"] == nil {
-            throw CommandError("--net needs --network none: a network of another kind cannot be had yet")
-        }
-        return parsed.has("net") || parsed["network"] != nil
-    }
-
-    private static func home(_ text: String) throws -> (source: String, destination: String) {
-        let parts = text.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
-        guard (1...2).contains(parts.count), !parts[0].isEmpty else {
-            throw CommandError("--home \(text): give source or source:destination")
-        }
-        let source = parts[0].hasPrefix("/") ? parts[0] : "\(Files.workingDirectory ?? "")/\(parts[0])"
-        let destination = parts.count == 2 && !parts[1].isEmpty ? parts[1] : source
-        guard destination.hasPrefix("/") else { throw CommandError("--home \(text): the destination must be an absolute path") }
-        return (source, destination)
-    }
-
-    /// RFC 1123, section 2.1.
-    private static func hostName(_ name: String) throws -> String {
-        let labels = name.split(separator: ".", omittingEmptySubsequences: false)
-        let isValid =
-            name.utf8.count <= 64
-            && labels.allSatisfy { label in
-                !label.isEmpty && label.first != "-" && label.last != "-"
-                    && label.utf8.allSatisfy { ($0 | 0x20) >= 0x61 && ($0 | 0x20) <= 0x7a || ($0 >= 0x30 && $0 <= 0x39) || $0 == 0x2d }
-            }
-        guard isValid else { throw CommandError("--hostname \(name): use letters, digits and inner hyphens") }
-        return name
-    }
-
-    private static func nameServer(_ text: String) throws -> String {
-        let address = String(text.drop { $0 == " " }.reversed().drop { $0 == " " }.reversed())
-        var storage = in6_addr()
-        guard inet_pton(AF_INET, address, &storage) == 1 || inet_pton(AF_INET6, address, &storage) == 1 else {
-            throw CommandError("--dns \(address) is not an IP address")
-        }
-        return address
-    }
-}
-
-/// Files of `--env-file`.
-enum EnvironmentFile {
-    /// Variables that a shell sets by itself.
-    private static let shellsOwn: Set<String> = ["EUID", "GID", "HOME", "IFS", "OPTIND", "PWD", "OLDPWD", "UID", "_", "SHLVL"]
-
-    /// The variables that the files set, evaluated with the host's variables by the host's shell.
-    static func variables(_ paths: [String]) throws -> [(name: String, value: String)] {
-        var out: [(name: String, value: String)] = []
-        let host = Environment.all
-        for path in paths {
-            guard Files.status(path) != nil else { throw CommandError("--env-file \(path): there is no such file") }
-            let absolute = path.hasPrefix("/") ? path : "./" + path
-            let result = try ChildProcess.run(["/bin/sh", "-c", "set -a; . \"$1\" >&2 && env -0", "sh", absolute])
-            guard result.status == 0 else {
-                throw CommandError("--env-file \(path): the shell that reads it ended with status \(result.status)")
-            }
-            for entry in result.output.split(separator: 0) {
-                let text = String(decoding: entry, as: UTF8.self)
-                guard let equals = text.firstIndex(of: "=") else { continue }
-                let name = String(text[..<equals])
-                let value = String(text[text.index(after: equals)...])
-                if host[name] != value, !shellsOwn.contains(name) { out.append((name, value)) }
-            }
-        }
-        return out
-    }
+    /// Of `instance start` and `instance run` only.
+    static let instanceOptions = [
+        OptionSpec("pid-file", nil, .value("path"), "write the number of the first process to a file", environment: ["PID_FILE"]),
+        OptionSpec("boot", nil, .flag, "start the image's /sbin/init (root only)", environment: ["BOOT"]),
+        OptionSpec(
+            "restart", nil, .value("policy"), "start the program again when it ends: no, on-failure, on-failure:COUNT or always",
+            environment: ["RESTART"]),
+    ]
 }

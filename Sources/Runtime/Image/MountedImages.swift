@@ -1,0 +1,191 @@
+import Glibc
+import Linux
+import Messages
+import SIF
+import SquashFS
+
+/// How an image is mounted for one container: the choice of the means.
+struct ImageMounting {
+    let identity: RunIdentity
+    /// Servers are this process's children, which collects them.
+    let isSupervised: Bool
+    /// Process numbers mean the same to a server and to the container.
+    let sharesProcesses: Bool
+    let log: Log
+
+    /// A server of this container's own, or for root the kernel's driver. The user namespace has been entered.
+    func means(of image: ImageFile, warmUp: [String] = []) throws -> RootMount.Means {
+        switch image.content {
+        case .directory(let folder): return .directory(folder.rawValue, path: image.path)
+        case .ext(let offset): return .tree(try ExtMount.mount(image.path, offset: offset, isReadOnly: true))
+        case .squashFS(let squashFS, let file, let offset, let size):
+            if identity == .host, let loop = LoopDevice.means(file.rawValue, offset, size, log) { return loop }
+            return .server(
+                try ImageServer.fork(
+                    squashFS, file: file.rawValue,
+                    ImageServer.Settings(
+                        ownership: identity.ownership, threads: min(8, MachineLimits.processors), seesClients: sharesProcesses,
+                        isOrphan: !isSupervised, warmUp: warmUp)))
+        }
+    }
+}
+
+/// Overlays and data images of a plan, opened and served; made before the mount namespace is entered, as servers must
+/// stay outside of it.
+final class MountedImages {
+    /// One of them.
+    final class Part {
+        private var means: RootMount.Means?
+        private var tree: DetachedMount?
+        /// For a directory: its path, to be copied in the new mount namespace.
+        private let directory: String?
+        private(set) var isReadOnly: Bool
+        /// Changes of an overlay are in `upper` and `work` below it.
+        let isDirectoryOrExt: Bool
+
+        init(means: consuming RootMount.Means) {
+            self.means = .some(means)
+            directory = nil
+            isReadOnly = true
+            isDirectoryOrExt = false
+        }
+
+        init(tree: consuming DetachedMount, isReadOnly: Bool) {
+            self.tree = .some(tree)
+            directory = nil
+            self.isReadOnly = isReadOnly
+            isDirectoryOrExt = true
+        }
+
+        init(directory: String, isReadOnly: Bool) {
+            self.directory = directory
+            self.isReadOnly = isReadOnly
+            isDirectoryOrExt = true
+        }
+
+        /// Copies a directory, while the host's tree is in reach.
+        func prepare() throws(SystemError) {
+            guard let directory else { return }
+            let copy = try DetachedMount(copyOf: directory, recursive: false)
+            try copy.restrict(isReadOnly ? [.noSuid, .noDev, .readOnly] : [.noSuid, .noDev], recursive: false)
+            tree = .some(copy)
+        }
+
+        /// Mounts it at a place of the session.
+        func mount(on place: String, uid: UInt32, gid: UInt32) throws(SystemError) {
+            try Session.makeDirectory(place, mode: 0o755)
+            if let tree = tree.take() { return try tree.attach(to: place) }
+            if let means = means.take() { try RootMount.mount(means, nil, on: place, uid: uid, gid: gid) }
+        }
+
+        /// Forgets this process's copies of the descriptors.
+        func giveAway() {
+            _ = means.take()
+            _ = tree.take()
+        }
+    }
+
+    private(set) var overlays: [Part] = []
+    private(set) var data: [Part] = []
+    /// Views of the data images, to tell files from directories; nil for ext images.
+    private var views: [RootView?] = []
+
+    init() {}
+
+    init(_ plan: LaunchPlan, _ mounting: ImageMounting) throws {
+        for overlay in plan.overlays { overlays.append(try Self.overlay(overlay, mounting)) }
+        for image in plan.dataImages {
+            let file = try ImageFile.openPart(image.path) { sif in
+                if let id = image.object { return try? sif.descriptor(id: id) }
+                return sif.descriptors.first { $0.partition?.type == .data } ?? sif.primaryPartition
+            }
+            if case .ext(let offset) = file.content {
+                data.append(
+                    Part(
+                        tree: try ExtMount.mount(image.path, offset: offset, isReadOnly: image.isReadOnly), isReadOnly: image.isReadOnly))
+                views.append(nil)
+            } else {
+                data.append(Part(means: try mounting.means(of: file)))
+                views.append(RootView(file))
+            }
+        }
+    }
+
+    func isDirectory(_ number: Int, _ path: String) -> Bool {
+        guard let view = views[number] else { return true }
+        return view.resolve(path)?.kind == .directory
+    }
+
+    private static func overlay(_ overlay: RunOptions.Overlay, _ mounting: ImageMounting) throws -> Part {
+        let name = "--overlay \(overlay.path)"
+        guard let status = Files.status(overlay.path) else {
+            throw RuntimeError.badOption(
+                "\(name): there is no such file or directory; create a directory for it, or see `singularity overlay create`")
+        }
+        if status.st_mode & S_IFMT == S_IFDIR {
+            // Who may not write to it can still read it.
+            var isReadOnly = overlay.isReadOnly
+            if !isReadOnly && access(overlay.path, W_OK) != 0 {
+                mounting.log.warning("\(name) cannot be written by this user: it is used read-only")
+                isReadOnly = true
+            }
+            return Part(directory: overlay.path, isReadOnly: isReadOnly)
+        }
+        let file = try ImageFile.openPart(overlay.path) { sif in
+            sif.descriptors.first { $0.partition?.type == .overlay } ?? sif.primaryPartition
+        }
+        guard case .ext(let offset) = file.content else {
+            if !overlay.isReadOnly {
+                throw RuntimeError.badOption("\(name) is a SquashFS image, which cannot be written; add :ro")
+            }
+            return Part(means: try mounting.means(of: file))
+        }
+        var isReadOnly = overlay.isReadOnly
+        if !isReadOnly && access(overlay.path, W_OK) != 0 {
+            mounting.log.warning("\(name) cannot be written by this user: it is used read-only")
+            isReadOnly = true
+        }
+        return Part(tree: try ExtMount.mount(overlay.path, offset: offset, isReadOnly: isReadOnly), isReadOnly: isReadOnly)
+    }
+
+    /// Copies directories, in the new mount namespace.
+    func prepare() throws(SystemError) { for part in overlays { try part.prepare() } }
+
+    /// Mounts all in the session, which is the working directory.
+    func mount(uid: UInt32, gid: UInt32) throws(SystemError) {
+        for (index, part) in overlays.enumerated() { try part.mount(on: Session.overlay(index), uid: uid, gid: gid) }
+        for (index, part) in data.enumerated() { try part.mount(on: Session.data(index), uid: uid, gid: gid) }
+    }
+
+    func giveAway() { for part in overlays + data { part.giveAway() } }
+
+    /// The layers of a root, the topmost first.
+    /// - Returns: nil for the upper directories where the overlay that should be written cannot be.
+    func layers(_ session: Session, _ plan: LaunchPlan) throws(SystemError) -> Session.Layers {
+        var layers = Session.Layers(lowers: [Session.layer, Session.image])
+        for (index, part) in overlays.enumerated() {
+            let place = Session.overlay(index)
+            if plan.rootLayer == .overlay(index) && !part.isReadOnly {
+                // A link in an overlay that somebody else has made must lead nowhere.
+                for name in ["upper", "work"] { try Self.makeOwnDirectory(place, name) }
+                layers.upper = (place + "/upper", place + "/work")
+                continue
+            }
+            let hasUpper =
+                part.isDirectoryOrExt
+                && Files.status(place + "/upper", followLinks: false).map { $0.st_mode & S_IFMT == S_IFDIR } ?? false
+            layers.lowers.insert(hasUpper ? place + "/upper" : place, at: 0)
+        }
+        if plan.rootLayer == .writableTmpfs { layers.upper = try session.memoryUpper() }
+        return layers
+    }
+
+    private static func makeOwnDirectory(_ place: String, _ name: String) throws(SystemError) {
+        let path = "\(place)/\(name)"
+        guard mkdir(path, 0o755) == 0 || errno == EEXIST else { throw .last("mkdir \(name) in the overlay") }
+        guard let status = Files.status(path, followLinks: false), status.st_mode & S_IFMT == S_IFDIR else {
+            throw SystemError("use \(name) in the overlay as a directory", errno: ENOTDIR)
+        }
+    }
+
+}

@@ -1,0 +1,125 @@
+import CLinux
+import Glibc
+import Linux
+import Messages
+import SquashFS
+
+/// An image that is mounted once for all containers of a user and job: the side of a container.
+///
+/// The mount belongs to an ``ImageKeeper``, which gives a copy of it and its user namespace to whoever asks. Containers
+/// of one job are thus in one user namespace, so that their processes may read each other's memory as MPI libraries do.
+struct SharedImage: ~Copyable {
+    private let socket: OwnedDescriptor
+
+    private init(_ socket: consuming OwnedDescriptor) { self.socket = socket }
+
+    /// What an image is mounted as; equal things can share a mount.
+    private struct Key {
+        var text: String
+
+        /// Two hashes of 64 bits (FNV-1a with different starts).
+        var name: String {
+            func hash(_ start: UInt64) -> String {
+                let value = text.utf8.reduce(start) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+                let digits = String(value, radix: 16)
+                return String(repeating: "0", count: 16 - digits.count) + digits
+            }
+            return hash(0xcbf2_9ce4_8422_2325) + hash(0x8422_2325_cbf2_9ce4)
+        }
+
+        init(_ file: CInt, _ offset: UInt64, _ identity: RunIdentity) throws(SystemError) {
+            let status = try Files.status(file, name: "image")
+            let parts: [String] = [
+                "\(status.st_dev):\(status.st_ino):\(status.st_size):\(offset)",
+                "\(status.st_mtim.tv_sec).\(status.st_mtim.tv_nsec) \(status.st_ctim.tv_sec).\(status.st_ctim.tv_nsec)", identity.key,
+                Files.readLink("/proc/self/ns/user") ?? "", Self.scope,
+            ]
+            text = parts.joined(separator: " ")
+        }
+
+        /// What ends at once: a resource manager kills the processes of a job or step together, and a server must not be
+        /// taken from a container of another one.
+        private static var scope: String {
+            var parts: [String] = []
+            if let text = try? Files.readText("/proc/self/cgroup", limit: 1 << 16) {
+                // Slurm has a group for each task of a step; the step is what ends as a whole.
+                parts = text.split(separator: "\n").map { line in
+                    guard let range = line.lastIndex(of: "/"), line[range...].hasPrefix("/task_") else { return String(line) }
+                    return String(line[..<range])
+                }
+            }
+            for name in ["SLURM_JOB_ID", "SLURM_STEP_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID", "FLUX_JOB_ID"] {
+                if let value = Environment[name] { parts.append("\(name)=\(value)") }
+            }
+            return parts.joined(separator: ";")
+        }
+    }
+
+    /// Asks for the mount; a keeper is started where there is none. Nil where mounts cannot be shared here.
+    /// - Parameter warmUp: what a new server decodes first.
+    static func request(
+        _ image: SquashFSImage, file: CInt, offset: UInt64, size: UInt64, _ identity: RunIdentity, warmUp: [String], _ log: Log
+    ) -> SharedImage? {
+        guard let folder = RuntimeFolder.prepare(), let key = try? Key(file, offset, identity) else { return nil }
+        let path = "\(folder)/\(key.name)"
+        for _ in 0..<8 {
+            let raw = clinux_local_socket(path, 0)
+            if raw >= 0 {
+                let socket = OwnedDescriptor(raw)
+                guard introduce(raw) else { return nil }
+                return SharedImage(socket)
+            }
+            switch errno {
+            case ECONNREFUSED: unlink(path)  // Its keeper was killed.
+            case ENOENT: break
+            default: return nil
+            }
+            // Of several that try, one can bind the name; the others connect to it.
+            let listening = clinux_local_socket(path, 1)
+            if listening < 0 {
+                if errno == EADDRINUSE { continue }
+                guard errno == ENOENT, RuntimeFolder.prepare() != nil else { return nil }
+                continue
+            }
+            let socket = OwnedDescriptor(listening)
+            let keeper = ImageKeeper(
+                path: path, image: image, file: file, offset: offset, size: size, identity: identity, warmUp: warmUp, log: log)
+            guard (try? keeper.start(socket.rawValue)) != nil else {
+                unlink(path)
+                return nil
+            }
+        }
+        return nil
+    }
+
+    /// Checks who answers, and says for how long the mount is needed: until this process has ended.
+    private static func introduce(_ socket: CInt) -> Bool {
+        var uid: UInt32 = 0
+        guard clinux_peer_uid(socket, &uid) == 0, uid == getuid() else { return false }
+        let own = clinux_pidfd_open(getpid())
+        guard own >= 0 else { return false }
+        defer { close(own) }
+        return clinux_send_descriptors(socket, [own], 1) == 0
+    }
+
+    /// Milliseconds that a keeper has to answer: it may be new, on a busy machine, and one of hundreds may be first.
+    private static let patience: CInt = 20_000
+
+    /// Enters the keeper's user namespace and takes the mount. Only for a process with one thread.
+    /// - Returns: nil where the keeper gives none; nothing has changed then.
+    consuming func receive(_ identity: RunIdentity) -> DetachedMount? {
+        _ = clinux_set_receive_timeout(socket.rawValue, Self.patience)
+        var received: [CInt] = [-1, -1]
+        let count = clinux_receive_descriptors(socket.rawValue, &received, 2)
+        guard count >= 1 else { return nil }
+        let tree = OwnedDescriptor(received[0])
+        if identity.isUserNamespace {
+            guard count == 2 else { return nil }
+            let namespace = OwnedDescriptor(received[1])
+            guard clinux_setns(namespace.rawValue, CInt(truncatingIfNeeded: Namespaces.user.rawValue)) == 0 else { return nil }
+        } else if count == 2 {
+            close(received[1])
+        }
+        return DetachedMount(tree)
+    }
+}

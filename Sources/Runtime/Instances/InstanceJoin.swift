@@ -1,0 +1,87 @@
+import CLinux
+import Glibc
+import Linux
+import Messages
+
+/// Runs a program in an instance.
+public struct InstanceJoin {
+    private let record: InstanceRecord
+    private let options: RunOptions
+    private let facts: HostFacts
+    private let log: Log
+
+    public init(_ record: InstanceRecord, _ options: RunOptions, _ facts: HostFacts, _ log: Log) {
+        self.record = record
+        self.options = options
+        self.facts = facts
+        self.log = log
+    }
+
+    /// Ends as the program ends.
+    public func execute() throws -> Never {
+        let process = OwnedDescriptor(clinux_pidfd_open(record.pid))
+        // Only now can the number not be given to another process any more.
+        guard process.rawValue >= 0, record.isAlive, let status = Files.status("/proc/\(record.pid)") else {
+            throw RuntimeError.badOption("the instance \(record.name) has ended")
+        }
+        guard status.st_uid == facts.uid || facts.uid == 0 else {
+            throw RuntimeError.badOption("the instance \(record.name) belongs to another user")
+        }
+        let settings = record.settings
+        if !record.cgroupPath.isEmpty { try? ControlGroup.write("0", record.cgroupPath + "/cgroup.procs") }
+        var namespaces: Namespaces = []
+        for (one, name) in [
+            (Namespaces.user, "user"), (.mount, "mnt"), (.pid, "pid"), (.ipc, "ipc"), (.uts, "uts"), (.network, "net"),
+        ] where Files.readLink("/proc/\(record.pid)/ns/\(name)") != Files.readLink("/proc/self/ns/\(name)") {
+            namespaces.insert(one)
+        }
+        guard !namespaces.isEmpty else {
+            throw RuntimeError.badOption("the instance \(record.name) has no namespaces that could be joined")
+        }
+        // What is in the container must not look into this process until it is one of its programs.
+        Process.forbidInspection()
+        guard clinux_setns(process.rawValue, CInt(truncatingIfNeeded: namespaces.rawValue)) == 0 else {
+            throw RuntimeError.step("joining the instance \(record.name)", SystemError.last("setns"), hint: "")
+        }
+        guard chdir("/") == 0 else { throw SystemError.last("chdir /") }
+        let supervisor = Supervisor(server: nil, network: nil, group: nil, instance: nil, log: log)
+        try supervisor.run(newPID: false) {
+            do { try become(settings) } catch {
+                log.fatal("\(error)")
+                _exit(255)
+            }
+        } afterFork: {
+        }
+    }
+
+    private func become(_ settings: InstanceRecord.Settings?) throws -> Never {
+        let root = SharedDescriptor(try OwnedDescriptor.open("/", O_RDONLY | O_DIRECTORY))
+        let view = RootView(ImageFile(path: record.image, content: .directory(root)))
+        var options = options
+        options.instance = InstanceSettings(name: record.name)
+        let home = settings?.home ?? facts.account?.home ?? "/"
+        let plan = EnvironmentPlan(options, facts, home: home, image: record.image, bindDestinations: [])
+        var environment = Launcher.scripts(plan, view)
+        environment.workingDirectory = try enterWorkingDirectory(home)
+        umask(mode_t(options.noUmask ? 0o022 : facts.umask))
+        let isRoot = facts.uid == 0 && !record.userns
+        try Process.forbidNewPrivileges()
+        try (isRoot || settings?.isFakeRoot ?? false ? CapabilitySet.full.intersection(.effective) : []).apply()
+        try Payload(action: options.action, environment: environment, log: log).execute()
+    }
+
+    private func enterWorkingDirectory(_ home: String) throws(RuntimeError) -> String {
+        if let path = options.workingDirectory {
+            guard chdir(path) == 0, let found = Files.workingDirectory, found.hasPrefix("/") else {
+                throw .step(
+                    "failed to set working directory \(path)", SystemError.last("chdir \(path)"),
+                    hint: "--pwd names a directory of the container")
+            }
+            return found
+        }
+        for path in [facts.workingDirectory, home, "/"].compactMap({ $0 }) where chdir(path) == 0 {
+            if let found = Files.workingDirectory, found.hasPrefix("/") { return found }
+        }
+        return "/"
+    }
+}

@@ -1,0 +1,105 @@
+import CLinux
+import Glibc
+import Linux
+
+/// A program of the host that serves a file system, such as fuse2fs.
+///
+/// It mounts in a mount namespace of its own, from which the mount is taken away as soon as a copy has been made: the
+/// copy then is all that keeps the file system alive, and the program ends when the last container that has it ends.
+enum FuseProgram {
+    /// Milliseconds to wait for the mount.
+    private static let patience = 20_000
+    /// Where it may mount: a directory that nothing it needs is in.
+    private static let places = ["/mnt", "/srv", "/media", "/opt", "/var/tmp", "/tmp"]
+
+    /// Starts a program. Only for a process with one thread that may mount.
+    /// - Parameters:
+    ///   - words: the program and its arguments; `{}` stands for the mount point.
+    ///   - path: a file that the program must see.
+    static func mount(_ words: [String], needing path: String) throws -> DetachedMount {
+        guard let place = places.first(where: { Files.isDirectory($0) && !LaunchPlanner.isPath(path, within: $0) }) else {
+            throw SystemError("find a directory to mount on (tried \(places.joined(separator: ", ")))", errno: ENOENT)
+        }
+        var sockets: [CInt] = [0, 0]
+        guard clinux_socket_pair(&sockets) == 0 else { throw SystemError.last("socketpair") }
+        let errors = OwnedDescriptor(clinux_memfd("errors"))
+        let mine = OwnedDescriptor(sockets[0])
+        let arguments = words.map { $0 == "{}" ? place : $0 }
+        let output = errors.rawValue
+        let child = try Process.fork {
+            close(sockets[0])
+            _exit(serve(arguments, on: place, sockets[1], output))
+        }
+        close(sockets[1])
+        var received: [CInt] = [-1]
+        let count = clinux_receive_descriptors(mine.rawValue, &received, 1)
+        Process.wait(for: child)
+        guard count == 1 else {
+            lseek(output, 0, SEEK_SET)
+            let text = String(decoding: (try? Files.read(errors, name: "errors", limit: 1 << 16)) ?? [], as: UTF8.self)
+            let lines = text.split(separator: "\n")
+            throw RuntimeError.badOption(
+                "\(words[0]) could not mount \(path)" + (lines.isEmpty ? "" : ": " + lines.suffix(3).joined(separator: "; ")))
+        }
+        return DetachedMount(OwnedDescriptor(received[0]))
+    }
+
+    /// - Returns: an exit status.
+    private static func serve(_ words: [String], on place: String, _ socket: CInt, _ errors: CInt) -> CInt {
+        do throws(SystemError) {
+            try Namespaces.mount.unshare()
+            try Mounting.isolatePropagation()
+        } catch { return 1 }
+        guard let before = Files.status(place) else { return 1 }
+        let program = clinux_fork()
+        guard program >= 0 else { return 1 }
+        if program == 0 {
+            setsid()
+            for number in [SIGHUP, SIGINT, SIGQUIT, SIGTSTP] { signal(number, SIG_IGN) }
+            // The program mounts by itself, for which it must keep its rights although it isn't root.
+            try? CapabilitySet.full.apply()
+            let null = open("/dev/null", O_RDONLY)
+            dup2(null, 0)
+            dup2(errors, 1)
+            dup2(errors, 2)
+            _ = clinux_close_range(3, UInt32.max, 0)
+            var argv = words.map { strdup($0) } + [nil]
+            // Nothing of the caller's variables may change what a helper does.
+            var envp = [strdup("PATH=/usr/sbin:/usr/bin:/sbin:/bin"), nil]
+            execve(words[0], &argv, &envp)
+            _exit(127)
+        }
+        for _ in 0..<(patience / 2) {
+            var status: CInt = 0
+            if waitpid(program, &status, WNOHANG) == program { return 1 }
+            if let now = Files.status(place), now.st_dev != before.st_dev, let tree = try? DetachedMount(copyOf: place, recursive: false) {
+                umount2(place, CInt(MNT_DETACH))
+                return clinux_send_descriptors(socket, [tree.descriptor], 1) == 0 ? 0 : 1
+            }
+            usleep(2000)
+        }
+        kill(program, SIGKILL)
+        return 1
+    }
+
+    /// Where a program of the host is: in the system's own folders, as PATH is the caller's.
+    static func find(_ name: String) -> String? {
+        ["/usr/bin/", "/usr/sbin/", "/bin/", "/sbin/", "/usr/local/bin/", "/usr/local/sbin/"].map { $0 + name }
+            .first { access($0, X_OK) == 0 }
+    }
+}
+
+/// ext2, ext3 and ext4 images, served by fuse2fs: the kernel's own driver is no match for hostile images.
+enum ExtMount {
+    static func mount(_ path: String, offset: UInt64, isReadOnly: Bool) throws -> DetachedMount {
+        guard let program = FuseProgram.find("fuse2fs") else {
+            throw RuntimeError.badOption("\(path) has an ext file system, which needs the program fuse2fs: install the package fuse2fs")
+        }
+        // In a user namespace files of other ids would be nobody's; fakeroot lets the caller do what he may.
+        var options = [isReadOnly ? "ro" : "rw", "fakeroot"]
+        if offset > 0 { options.append("offset=\(offset)") }
+        let tree = try FuseProgram.mount([program, "-f", "-o", options.joined(separator: ","), path, "{}"], needing: path)
+        try tree.restrict(isReadOnly ? [.noSuid, .noDev, .readOnly] : [.noSuid, .noDev], recursive: false)
+        return tree
+    }
+}
