@@ -17,7 +17,7 @@ struct ImageMounting {
     func means(of image: ImageFile, warmUp: [String] = []) throws -> RootMount.Means {
         switch image.content {
         case .directory(let folder): return .directory(folder.rawValue, path: image.path)
-        case .ext(let offset): return .tree(try ExtMount.mount(image.path, offset: offset, isReadOnly: true))
+        case .ext(let offset): return .tree(try ExtMount.mount(image.path, offset: offset, isReadOnly: true, identity))
         case .squashFS(let squashFS, let file, let offset, let size):
             if identity == .host, let loop = LoopDevice.means(file.rawValue, offset, size, log) { return loop }
             return .server(
@@ -42,12 +42,15 @@ final class MountedImages {
         private(set) var isReadOnly: Bool
         /// Changes of an overlay are in `upper` and `work` below it.
         let isDirectoryOrExt: Bool
+        /// Served by a program, which makes no upper directory for the kernel's overlay.
+        let isServed: Bool
 
         init(means: consuming RootMount.Means) {
             self.means = .some(means)
             directory = nil
             isReadOnly = true
             isDirectoryOrExt = false
+            isServed = true
         }
 
         init(tree: consuming DetachedMount, isReadOnly: Bool) {
@@ -55,12 +58,14 @@ final class MountedImages {
             directory = nil
             self.isReadOnly = isReadOnly
             isDirectoryOrExt = true
+            isServed = true
         }
 
         init(directory: String, isReadOnly: Bool) {
             self.directory = directory
             self.isReadOnly = isReadOnly
             isDirectoryOrExt = true
+            isServed = false
         }
 
         /// Copies a directory, while the host's tree is in reach.
@@ -102,7 +107,7 @@ final class MountedImages {
             if case .ext(let offset) = file.content {
                 data.append(
                     Part(
-                        tree: try ExtMount.mount(image.path, offset: offset, isReadOnly: image.isReadOnly), isReadOnly: image.isReadOnly))
+                        tree: try ExtMount.mount(image.path, offset: offset, isReadOnly: image.isReadOnly, mounting.identity), isReadOnly: image.isReadOnly))
                 views.append(nil)
             } else {
                 data.append(Part(means: try mounting.means(of: file)))
@@ -145,7 +150,7 @@ final class MountedImages {
             mounting.log.warning("\(name) cannot be written by this user: it is used read-only")
             isReadOnly = true
         }
-        return Part(tree: try ExtMount.mount(overlay.path, offset: offset, isReadOnly: isReadOnly), isReadOnly: isReadOnly)
+        return Part(tree: try ExtMount.mount(overlay.path, offset: offset, isReadOnly: isReadOnly, mounting.identity), isReadOnly: isReadOnly)
     }
 
     /// Copies directories, in the new mount namespace.
@@ -180,6 +185,10 @@ final class MountedImages {
         return layers
     }
 
+    /// Whether the kernel's overlay must not be tried: it may take an upper directory that lacks what it needs, and fail
+    /// later, and doesn't know how deletions are marked in one that fuse-overlayfs has written.
+    var needsFuseOverlay: Bool { overlays.contains { $0.isServed && $0.isDirectoryOrExt } }
+
     private static func makeOwnDirectory(_ place: String, _ name: String) throws(SystemError) {
         let path = "\(place)/\(name)"
         guard mkdir(path, 0o755) == 0 || errno == EEXIST else { throw .last("mkdir \(name) in the overlay") }
@@ -187,5 +196,4 @@ final class MountedImages {
             throw SystemError("use \(name) in the overlay as a directory", errno: ENOTDIR)
         }
     }
-
 }

@@ -20,9 +20,11 @@ enum FuseOverlay {
     ///   - lowers: directories, the newest first, relative to the working directory.
     ///   - upper: an open directory.
     ///   - work: an open directory of the same file system.
+    ///   - diesWithParent: it ends with this process; otherwise with the last user of the mount.
+    ///   - withoutACLs: for layers whose file system has none, which would make permission checks fail.
     static func mount(
-        _ program: String, lowers: [String], upper: CInt, work: CInt, on target: String, isReadOnly: Bool = false,
-        diesWithParent: Bool = true
+        _ program: String, lowers: [String], upper: CInt, work: CInt, on target: String, isReadOnly: Bool = false, diesWithParent: Bool = true,
+        withoutACLs: Bool = false
     ) throws(SystemError) {
         let device = try OwnedDescriptor.open("/dev/fuse", O_RDWR)
         // Number 3 is what the server is told to serve.
@@ -30,7 +32,7 @@ enum FuseOverlay {
         var ready: [CInt] = [0, 0]
         var mounted: [CInt] = [0, 0]
         guard clinux_pipe(&ready) == 0, clinux_pipe(&mounted) == 0 else { throw .last("pipe") }
-        let options = "lowerdir=\(lowers.joined(separator: ":")),upperdir=\(try path(of: upper)),workdir=\(try path(of: work))"
+        let options = "\(withoutACLs ? "noacl," : "")lowerdir=\(lowers.joined(separator: ":")),upperdir=\(try path(of: upper)),workdir=\(try path(of: work))"
         let number = device.rawValue
         let server = try Process.fork {
             if diesWithParent { Process.dieWithParent() } else { setsid() }
@@ -57,7 +59,7 @@ enum FuseOverlay {
         guard retryingOnInterrupt({ read(waiting, &byte, 1) }) == 1 else { throw SystemError("start \(program)", errno: EPERM) }
         try Mounting.mount(
             "fuse", source: "fuse-overlayfs", on: target, flags: isReadOnly ? [.noSuid, .noDev, .readOnly] : [.noSuid, .noDev],
-            options: "fd=\(number),rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions")
+            options: "fd=\(number),rootmode=40000,user_id=\(getuid()),group_id=\(getgid()),allow_other,default_permissions")
         try Files.writeAll([1], to: start.rawValue, name: "pipe")
         // Only the server may hold the device, so that its death is noticed.
         close(device.release())

@@ -16,7 +16,7 @@ enum FuseProgram {
     /// - Parameters:
     ///   - words: the program and its arguments; `{}` stands for the mount point.
     ///   - path: a file that the program must see.
-    static func mount(_ words: [String], needing path: String) throws -> DetachedMount {
+    static func mount(_ words: [String], needing path: String, _ attributes: DetachedMount.Attributes) throws -> DetachedMount {
         guard let place = places.first(where: { Files.isDirectory($0) && !LaunchPlanner.isPath(path, within: $0) }) else {
             throw SystemError("find a directory to mount on (tried \(places.joined(separator: ", ")))", errno: ENOENT)
         }
@@ -24,11 +24,11 @@ enum FuseProgram {
         guard clinux_socket_pair(&sockets) == 0 else { throw SystemError.last("socketpair") }
         let errors = OwnedDescriptor(clinux_memfd("errors"))
         let mine = OwnedDescriptor(sockets[0])
-        let arguments = words.map { $0 == "{}" ? place : $0 }
+        let arguments = words.map { $0 == "{}" ? place + "/mounted" : $0 }
         let output = errors.rawValue
         let child = try Process.fork {
             close(sockets[0])
-            _exit(serve(arguments, on: place, sockets[1], output))
+            _exit(serve(arguments, in: place, sockets[1], output, attributes))
         }
         close(sockets[1])
         var received: [CInt] = [-1]
@@ -45,12 +45,17 @@ enum FuseProgram {
     }
 
     /// - Returns: an exit status.
-    private static func serve(_ words: [String], on place: String, _ socket: CInt, _ errors: CInt) -> CInt {
+    private static func serve(
+        _ words: [String], in base: String, _ socket: CInt, _ errors: CInt, _ attributes: DetachedMount.Attributes
+    ) -> CInt {
+        let place = base + "/mounted"
         do throws(SystemError) {
             try Namespaces.mount.unshare()
             try Mounting.isolatePropagation()
+            // libfuse mounts on empty directories only.
+            try Mounting.mount("tmpfs", source: "singularity", on: base, flags: [.noSuid, .noDev], options: "mode=0755")
         } catch { return 1 }
-        guard let before = Files.status(place) else { return 1 }
+        guard mkdir(place, 0o755) == 0, let before = Files.status(place) else { return 1 }
         let program = clinux_fork()
         guard program >= 0 else { return 1 }
         if program == 0 {
@@ -73,7 +78,8 @@ enum FuseProgram {
             var status: CInt = 0
             if waitpid(program, &status, WNOHANG) == program { return 1 }
             if let now = Files.status(place), now.st_dev != before.st_dev, let tree = try? DetachedMount(copyOf: place, recursive: false) {
-                umount2(place, CInt(MNT_DETACH))
+                guard (try? tree.restrict(attributes, recursive: false)) != nil else { return 1 }
+                umount2(base, CInt(MNT_DETACH))
                 return clinux_send_descriptors(socket, [tree.descriptor], 1) == 0 ? 0 : 1
             }
             usleep(2000)
@@ -91,15 +97,18 @@ enum FuseProgram {
 
 /// ext2, ext3 and ext4 images, served by fuse2fs: the kernel's own driver is no match for hostile images.
 enum ExtMount {
-    static func mount(_ path: String, offset: UInt64, isReadOnly: Bool) throws -> DetachedMount {
+    /// - Parameter owners: the ids that exist for those who use it; the user namespace has been entered.
+    static func mount(_ path: String, offset: UInt64, isReadOnly: Bool, _ owners: RunIdentity) throws -> DetachedMount {
         guard let program = FuseProgram.find("fuse2fs") else {
             throw RuntimeError.badOption("\(path) has an ext file system, which needs the program fuse2fs: install the package fuse2fs")
         }
-        // In a user namespace files of other ids would be nobody's; fakeroot lets the caller do what he may.
+        // Who may write to the image may change any file in it.
         var options = [isReadOnly ? "ro" : "rw", "fakeroot"]
+        // The kernel lets nobody change a file whose owner doesn't exist in the user namespace.
+        if case .single(let uid, let gid) = owners { options += ["uid=\(uid)", "gid=\(gid)"] }
         if offset > 0 { options.append("offset=\(offset)") }
-        let tree = try FuseProgram.mount([program, "-f", "-o", options.joined(separator: ","), path, "{}"], needing: path)
-        try tree.restrict(isReadOnly ? [.noSuid, .noDev, .readOnly] : [.noSuid, .noDev], recursive: false)
-        return tree
+        return try FuseProgram.mount(
+            [program, "-f", "-o", options.joined(separator: ","), path, "{}"], needing: path,
+            isReadOnly ? [.noSuid, .noDev, .readOnly] : [.noSuid, .noDev])
     }
 }

@@ -29,7 +29,7 @@ public struct Launcher {
         let identity = try RunIdentity.choose(options, facts)
         if case .ext = image.content {
             try enter(identity)
-            _ = try mountExt(&image)
+            _ = try mountExt(&image, identity)
         }
         var planner = try LaunchPlanner(options, facts, image)
         return try planner.plan()
@@ -161,7 +161,7 @@ public struct Launcher {
     private func privateMeans(
         _ image: inout ImageFile, _ mounting: ImageMounting, _ isSupervised: inout Bool
     ) throws -> RootMount.Means? {
-        if case .ext = image.content { return .some(.tree(try mountExt(&image))) }
+        if case .ext = image.content { return .some(.tree(try mountExt(&image, mounting.identity))) }
         if case .squashFS = image.content {
             if !options.unpack {
                 do { return .some(try mounting.means(of: image, warmUp: WarmUp.paths(options.action))) } catch {
@@ -179,9 +179,9 @@ public struct Launcher {
     }
 
     /// Mounts an ext image; what has been mounted can be looked into.
-    private func mountExt(_ image: inout ImageFile) throws -> DetachedMount {
+    private func mountExt(_ image: inout ImageFile, _ identity: RunIdentity) throws -> DetachedMount {
         guard case .ext(let offset) = image.content else { throw RuntimeError.badImage(image.path, why: "it has no ext file system") }
-        let tree = try ExtMount.mount(image.path, offset: offset, isReadOnly: true)
+        let tree = try ExtMount.mount(image.path, offset: offset, isReadOnly: true, identity)
         let folder = SharedDescriptor(try OwnedDescriptor.open("/proc/self/fd/\(tree.descriptor)", O_RDONLY | O_DIRECTORY))
         image = ImageFile(path: image.path, content: .directory(folder), container: image.container)
         return tree

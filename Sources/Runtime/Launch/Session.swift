@@ -91,7 +91,7 @@ struct Session {
     }
 
     /// The same with the program fuse-overlayfs.
-    func mountFuseOverlay(_ layers: Layers) throws(SystemError) {
+    func mountFuseOverlay(_ layers: Layers, withoutACLs: Bool) throws(SystemError) {
         guard let program = FuseOverlay.program else {
             throw SystemError("find fuse-overlayfs (Debian's package of that name)", errno: ENOENT)
         }
@@ -101,6 +101,7 @@ struct Session {
         let changes = try OwnedDescriptor.open(upper.changes, O_RDONLY | O_DIRECTORY)
         let work = try OwnedDescriptor.open(upper.work, O_RDONLY | O_DIRECTORY)
         try FuseOverlay.mount(
-            program, lowers: layers.lowers, upper: changes.rawValue, work: work.rawValue, on: Self.root, isReadOnly: layers.upper == nil)
+            program, lowers: layers.lowers, upper: changes.rawValue, work: work.rawValue, on: Self.root, isReadOnly: layers.upper == nil,
+            diesWithParent: false, withoutACLs: withoutACLs)
     }
 }
