@@ -15,7 +15,7 @@ public enum Environment {
         var out: [(name: String, value: String)] = []
         var pointer = clinux_environ()
         while let entry = pointer?.pointee {
-            let text = String(cString: entry)
+            let text = RawText.string(entry)
             if let equals = text.firstIndex(of: "=") {
                 out.append((String(text[..<equals]), String(text[text.index(after: equals)...])))
             }

@@ -1,3 +1,4 @@
 import Glibc
+import Linux
 
-exit(Program.run(CommandLine.arguments))
+exit(Program.run((0..<Int(CommandLine.argc)).compactMap { CommandLine.unsafeArgv[$0].map { RawText.string($0) } }))

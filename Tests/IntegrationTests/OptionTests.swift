@@ -20,7 +20,8 @@ struct OptionTests {
 
     /// Namespaces that differ from the caller's.
     @Test(arguments: [
-        ([], ["mnt", "user"]), (["--pid"], ["mnt", "pid", "user"]), (["--ipc"], ["ipc", "mnt", "user"]), (["--uts"], ["mnt", "user", "uts"]),
+        ([], ["mnt", "user"]), (["--pid"], ["mnt", "pid", "user"]), (["--ipc"], ["ipc", "mnt", "user"]),
+        (["--uts"], ["mnt", "user", "uts"]),
         (["--hostname", "there"], ["mnt", "user", "uts"]), (["--net", "--network", "none"], ["mnt", "net", "user"]),
         (["-C"], ["ipc", "mnt", "pid", "user"]), (["-C", "--no-pid"], ["ipc", "mnt", "user"]), (["-c"], ["mnt", "user"]),
     ]) func namespacesAreThoseThatWereAskedFor(_ options: [String], _ expected: [String]) throws {
@@ -61,7 +62,8 @@ struct OptionTests {
 
     /// Capability sets: options and what /proc/self/status says.
     @Test(arguments: [
-        ([], "0000000000000000"), (["--add-caps", "CAP_NET_RAW"], "0000000000002000"), (["--add-caps", "net_raw,chown"], "0000000000002001"),
+        ([], "0000000000000000"), (["--add-caps", "CAP_NET_RAW"], "0000000000002000"),
+        (["--add-caps", "net_raw,chown"], "0000000000002001"),
         (["--add-caps", "net_raw", "--drop-caps", "net_raw"], "0000000000002000"),
     ]) func capabilitiesOfAnOrdinaryUser(_ options: [String], _ mask: String) throws {
         let lines = try sh(options, "grep Cap /proc/self/status; grep NoNewPrivs /proc/self/status").output.split(separator: "\n")
@@ -73,10 +75,14 @@ struct OptionTests {
         let own = try Run.program("/bin/grep", ["CapEff", "/proc/self/status"]).output
         #expect(try sh([], "grep CapEff /proc/self/status", as: .caller).output == own)
         #expect(try sh(["--no-privs"], "grep CapEff /proc/self/status", as: .caller).output == "CapEff:\t0000000000000000\n")
-        #expect(try sh(["--no-privs", "--add-caps", "chown"], "grep CapEff /proc/self/status", as: .caller).output == "CapEff:\t0000000000000001\n")
+        #expect(
+            try sh(["--no-privs", "--add-caps", "chown"], "grep CapEff /proc/self/status", as: .caller).output
+                == "CapEff:\t0000000000000001\n")
         let dropped = try sh(["--drop-caps", "chown"], "grep CapBnd /proc/self/status", as: .caller).output
         #expect(UInt64(dropped.split(separator: "\t")[1].dropLast(), radix: 16).map { $0 & 1 == 0 } ?? false)
-        #expect(try sh(["--security", "uid:7,gid:8:9"], "id -u; id -G; grep CapEff /proc/self/status", as: .caller).output == "7\n8 9\nCapEff:\t0000000000000000\n")
+        #expect(
+            try sh(["--security", "uid:7,gid:8:9"], "id -u; id -G; grep CapEff /proc/self/status", as: .caller).output
+                == "7\n8 9\nCapEff:\t0000000000000000\n")
     }
 
     @Test func unknownCapabilitiesAreWarnedOf() throws {
@@ -98,7 +104,8 @@ struct OptionTests {
 
     @Test func aSeccompProfileFiltersSystemCalls() throws {
         let scratch = try Scratch()
-        let profile = #"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":95}]}"#
+        let profile =
+            #"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":95}]}"#
         let path = try scratch.write("profile.json", Array(profile.utf8))
         for identity in Site.isRoot ? [Run.Identity.ordinaryUser, .caller] : [.caller] {
             let result = try sh(["--security", "seccomp:\(path)"], "grep Seccomp: /proc/self/status; mkdir /tmp/not-made", as: identity)
@@ -111,7 +118,8 @@ struct OptionTests {
     /// A label that cannot be had is an error, never a program without it.
     @Test(arguments: ["apparmor:unconfined", "selinux:u:r:t:s0"]) func labelsThatCannotBeSetAreRefused(_ label: String) throws {
         let hasModule =
-            FileManager.default.fileExists(atPath: "/sys/fs/selinux/enforce") || FileManager.default.fileExists(atPath: "/sys/module/apparmor")
+            FileManager.default.fileExists(atPath: "/sys/fs/selinux/enforce")
+            || FileManager.default.fileExists(atPath: "/sys/module/apparmor")
         if hasModule { return }
         let result = try sh(["--security", label], "true")
         #expect(result.status == 255 && result.error.contains("is not enabled on this host"))
@@ -128,7 +136,8 @@ struct OptionTests {
         #expect(readOnly.output == "kept\n" && readOnly.error.contains("Read-only file system"), "\(readOnly)")
         // Several: the last is on top, one may be written.
         let other = try Scratch("anOverlayDirectoryKeepsChanges2()")
-        #expect(try sh(["--overlay", other.path, "--overlay", scratch.path + ":ro"], "cat /usr/new; echo two > /usr/new").output == "kept\n")
+        #expect(
+            try sh(["--overlay", other.path, "--overlay", scratch.path + ":ro"], "cat /usr/new; echo two > /usr/new").output == "kept\n")
         #expect(try sh(["--overlay", "\(scratch.path):ro,\(other.path):ro"], "cat /usr/new").output == "two\n")
         #expect(try sh([], "ls /usr/new").status != 0)
     }
@@ -139,7 +148,8 @@ struct OptionTests {
         for (options, text) in [
             (["--overlay", scratch.path, "--overlay", other.path], "only one overlay can be written"),
             (["--overlay", scratch.path, "--writable"], "cannot use --overlay in conjunction with --writable"),
-            (["--overlay", scratch.path, "--writable-tmpfs"], "cannot use --writable-tmpfs"), (["--overlay", "/no/such"], "/no/such: there is no such"),
+            (["--overlay", scratch.path, "--writable-tmpfs"], "cannot use --writable-tmpfs"),
+            (["--overlay", "/no/such"], "/no/such: there is no such"),
             (["--writable"], "immutable image"),
         ] {
             let result = try sh(options, "true")
@@ -186,7 +196,9 @@ struct OptionTests {
         #expect(try sh(["--overlay", image + ":ro"], "cat /sub/file").output == "from the image\n")
         #expect(try sh(["--overlay", image], "true").error.contains("add :ro"))
         #expect(try sh(["-B", "\(image):/mnt/a:image-src=/sub"], "cat /mnt/a/file").output == "from the image\n")
-        #expect(try sh(["-B", "\(image):/mnt/f:image-src=/sub/file,\(scratch.path):/s"], "cat /mnt/f; ls /s").output == "from the image\ndata.sqfs\n")
+        #expect(
+            try sh(["-B", "\(image):/mnt/f:image-src=/sub/file,\(scratch.path):/s"], "cat /mnt/f; ls /s").output
+                == "from the image\ndata.sqfs\n")
         #expect(try sh(["--mount", "type=bind,src=\(image),dst=/mnt/b,image-src=/"], "cat /mnt/b/sub/file").output == "from the image\n")
         // A link of the image leads nowhere but into the image.
         let escape = try sh(["-B", "\(image):/mnt/l:image-src=/link"], "cat /mnt/l")
@@ -215,12 +227,17 @@ struct OptionTests {
         try root.write("data/file", Array("in ext\n".utf8))
         let image = try extImage(scratch, "root.img", from: root.path)
         for identity in Site.isRoot ? [Run.Identity.ordinaryUser, .caller] : [.caller] {
-            let result = try Run.program(Site.program, ["exec", image, "/bin/sh", "-c", "busybox cat /data/file; echo $SINGULARITY_NAME; busybox touch /data/new"], as: identity)
+            let result = try Run.program(
+                Site.program, ["exec", image, "/bin/sh", "-c", "busybox cat /data/file; echo $SINGULARITY_NAME; busybox touch /data/new"],
+                as: identity)
             #expect(result.output == "in ext\nroot.img\n" && result.error.contains("Read-only file system"), "\(result)")
         }
         let bound = try sh(["-B", "\(image):/mnt/e:image-src=/data"], "cat /mnt/e/file; echo new > /mnt/e/new; ls /mnt/e")
         #expect(bound.output == "in ext\nfile\nnew\n", "\(bound)")
-        #expect(Wait.until(5) { (try? sh(["-B", "\(image):/mnt/e:image-src=/data,ro"], "cat /mnt/e/new; echo x > /mnt/e/x").output) == "new\n" })
+        #expect(
+            Wait.until(5) {
+                (try? sh(["-B", "\(image):/mnt/e:image-src=/data,ro"], "cat /mnt/e/new; echo x > /mnt/e/x").output) == "new\n"
+            })
     }
 
     @Test func mountPointsCanBeMadeWithoutAnOverlay() throws {
@@ -241,7 +258,9 @@ struct OptionTests {
         func run(_ file: String, _ options: [String], _ script: String) throws -> Run {
             try Run.program(Site.program, ["--config", file, "exec"] + options + [image, "sh", "-c", script], as: .ordinaryUser)
         }
-        #expect(try run(driver, ["--writable-tmpfs"], "echo x > /usr/x; cat /usr/x; grep -c fuse-overlayfs /proc/self/mountinfo").output == "x\n1\n")
+        #expect(
+            try run(driver, ["--writable-tmpfs"], "echo x > /usr/x; cat /usr/x; grep -c fuse-overlayfs /proc/self/mountinfo").output
+                == "x\n1\n")
         #expect(try run(none, ["--writable-tmpfs"], "true").error.contains("enable overlay = no"))
         let without = try run(none, [], "cat /etc/os-release")
         #expect(without.output.contains("Debian"), "\(without)")
@@ -250,7 +269,8 @@ struct OptionTests {
     // MARK: Mounts
 
     @Test func whatIsLeftOutIsNotThere() throws {
-        let lines = try sh(["--no-mount", "tmp,home,cwd,sys,bind-paths"], "cut -d' ' -f5 /proc/self/mountinfo").output.split(separator: "\n")
+        let lines = try sh(["--no-mount", "tmp,home,cwd,sys,bind-paths"], "cut -d' ' -f5 /proc/self/mountinfo").output.split(
+            separator: "\n")
         #expect(lines.allSatisfy { !["/tmp", "/var/tmp", "/sys", "/etc/hosts"].contains($0) && !$0.hasPrefix("/home") })
         #expect(try sh(["-c", "--no-mount", "devpts"], "ls /dev/pts").status != 0)
         #expect(try sh(["--no-mount", "nonsense"], "true").error.contains("there is no such mount"))
@@ -302,7 +322,11 @@ struct OptionTests {
         let image = try Site.debian.get()
         let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         let result = try Run.program(
-            "/usr/bin/env", ["-", "PATH=\(path)", Site.program, "exec", "--no-home", "--pid", "-B", "/usr:/mnt", image, "/bin/bash", "-c", "cd /tmp; id -un; echo $HOME"],
+            "/usr/bin/env",
+            [
+                "-", "PATH=\(path)", Site.program, "exec", "--no-home", "--pid", "-B", "/usr:/mnt", image, "/bin/bash", "-c",
+                "cd /tmp; id -un; echo $HOME",
+            ],
             as: .ordinaryUser)
         #expect(result.status == 0 && result.output.split(separator: "\n").count == 2, "\(result)")
     }
@@ -333,7 +357,8 @@ struct OptionTests {
         let image = try Site.debian.get()
         let folder = URL(filePath: Site.program).deletingLastPathComponent().path
         let result = try sh(
-            ["-B", "\(folder):/opt/own,\(Site.folder)"], "/opt/own/singularity exec \(image) sh -c 'echo inner; id -u; cat /etc/os-release | head -1'")
+            ["-B", "\(folder):/opt/own,\(Site.folder)"],
+            "/opt/own/singularity exec \(image) sh -c 'echo inner; id -u; cat /etc/os-release | head -1'")
         let id = try Run.program("/usr/bin/id", ["-u"], as: .ordinaryUser).output
         #expect(result.output.hasPrefix("inner\n\(id)PRETTY"), "\(result)")
     }

@@ -107,7 +107,8 @@ final class MountedImages {
             if case .ext(let offset) = file.content {
                 data.append(
                     Part(
-                        tree: try ExtMount.mount(image.path, offset: offset, isReadOnly: image.isReadOnly, mounting.identity), isReadOnly: image.isReadOnly))
+                        tree: try ExtMount.mount(image.path, offset: offset, isReadOnly: image.isReadOnly, mounting.identity),
+                        isReadOnly: image.isReadOnly))
                 views.append(nil)
             } else {
                 data.append(Part(means: try mounting.means(of: file)))
@@ -150,7 +151,8 @@ final class MountedImages {
             mounting.log.warning("\(name) cannot be written by this user: it is used read-only")
             isReadOnly = true
         }
-        return Part(tree: try ExtMount.mount(overlay.path, offset: offset, isReadOnly: isReadOnly, mounting.identity), isReadOnly: isReadOnly)
+        return Part(
+            tree: try ExtMount.mount(overlay.path, offset: offset, isReadOnly: isReadOnly, mounting.identity), isReadOnly: isReadOnly)
     }
 
     /// Copies directories, in the new mount namespace.

@@ -53,6 +53,8 @@ public struct InstanceStart: Sendable {
             dup2(null, 0)
             dup2(outputNumber, 1)
             dup2(errorNumber, 2)
+            // Whoever waits for the end of what the caller has left open must not wait for the instance.
+            Process.closeDescriptors(except: [ends[1]])
             do { try launch(start) } catch {
                 log.fatal("\(error)")
                 _exit(255)

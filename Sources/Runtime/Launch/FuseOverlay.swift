@@ -23,7 +23,8 @@ enum FuseOverlay {
     ///   - diesWithParent: it ends with this process; otherwise with the last user of the mount.
     ///   - withoutACLs: for layers whose file system has none, which would make permission checks fail.
     static func mount(
-        _ program: String, lowers: [String], upper: CInt, work: CInt, on target: String, isReadOnly: Bool = false, diesWithParent: Bool = true,
+        _ program: String, lowers: [String], upper: CInt, work: CInt, on target: String, isReadOnly: Bool = false,
+        diesWithParent: Bool = true,
         withoutACLs: Bool = false
     ) throws(SystemError) {
         let device = try OwnedDescriptor.open("/dev/fuse", O_RDWR)
@@ -32,7 +33,8 @@ enum FuseOverlay {
         var ready: [CInt] = [0, 0]
         var mounted: [CInt] = [0, 0]
         guard clinux_pipe(&ready) == 0, clinux_pipe(&mounted) == 0 else { throw .last("pipe") }
-        let options = "\(withoutACLs ? "noacl," : "")lowerdir=\(lowers.joined(separator: ":")),upperdir=\(try path(of: upper)),workdir=\(try path(of: work))"
+        let options =
+            "\(withoutACLs ? "noacl," : "")lowerdir=\(lowers.joined(separator: ":")),upperdir=\(try path(of: upper)),workdir=\(try path(of: work))"
         let number = device.rawValue
         let server = try Process.fork {
             if diesWithParent { Process.dieWithParent() } else { setsid() }

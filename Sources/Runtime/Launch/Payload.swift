@@ -84,12 +84,11 @@ struct Payload {
     }
 
     private static func execve(_ path: String, _ words: [String], _ environment: [String]) {
-        var argv = words.map { strdup($0) } + [nil]
-        var envp = environment.map { strdup($0) } + [nil]
-        _ = Glibc.execve(path, &argv, &envp)
-        let code = errno
-        for pointer in argv + envp { free(pointer) }
-        errno = code
+        // Where it succeeds nothing is left, and where it fails little is tried again.
+        var argv = words.map { Optional(RawText.copy($0)) } + [nil]
+        var envp = environment.map { Optional(RawText.copy($0)) } + [nil]
+        let file = RawText.copy(path)
+        _ = Glibc.execve(file, &argv, &envp)
     }
 
     private func find(_ name: String, searchPath: String) throws(RuntimeError) -> String {

@@ -132,7 +132,9 @@ struct Start {
                 try session.write(layer)
                 let layers = try images.layers(session, plan)
                 do throws(SystemError) {
-                    if plan.layerKind == .fuseOverlay || images.needsFuseOverlay { throw SystemError("use the kernel's overlay", errno: EOPNOTSUPP) }
+                    if plan.layerKind == .fuseOverlay || images.needsFuseOverlay {
+                        throw SystemError("use the kernel's overlay", errno: EOPNOTSUPP)
+                    }
                     try session.mountOverlay(layers, allowsSetuid: plan.allowsSetuid)
                 } catch {
                     if mayDoWithout && plan.layerKind != .fuseOverlay { throw error }
