@@ -10,12 +10,14 @@ cleanup() {
     if [ "$(id -u)" -eq 0 ]; then
         userdel -r "$SINGULARITY_TEST_USER" >/dev/null 2>&1 || true
         [ -n "${fuse_mode:-}" ] && chmod "$fuse_mode" /dev/fuse
+        [ -n "${tun_mode:-}" ] && chmod "$tun_mode" /dev/net/tun
     fi
     rm -rf "$SINGULARITY_TEST_FOLDER"
 }
 trap cleanup EXIT INT TERM
 
-# As root, an ordinary account does what ordinary users do, with /dev/fuse as udev makes it on ordinary hosts.
+# As root, an ordinary account does what ordinary users do, with /dev/fuse and /dev/net/tun as udev makes them on ordinary
+# hosts.
 SINGULARITY_TEST_USER=singtest$$
 export SINGULARITY_TEST_USER
 if [ "$(id -u)" -eq 0 ]; then
@@ -24,6 +26,10 @@ if [ "$(id -u)" -eq 0 ]; then
     if [ -e /dev/fuse ]; then
         fuse_mode=$(stat -c %a /dev/fuse)
         chmod 0666 /dev/fuse
+    fi
+    if [ -e /dev/net/tun ]; then
+        tun_mode=$(stat -c %a /dev/net/tun)
+        chmod 0666 /dev/net/tun
     fi
 else
     echo "SKIPPED: tests that need root (kernel mounts, other accounts)" >&2

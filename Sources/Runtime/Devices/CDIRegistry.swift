@@ -2,7 +2,7 @@ import Linux
 import Yams
 
 /// Descriptions of devices by their vendors: the Container Device Interface, specification 0.8.
-struct CDIRegistry {
+package struct CDIRegistry {
     /// What a device adds to a container.
     struct Edits: Decodable {
         struct Node: Decodable {
@@ -40,7 +40,7 @@ struct CDIRegistry {
     static let standardFolders = ["/etc/cdi", "/var/run/cdi"]
 
     /// Reads all files of some directories; a later directory wins.
-    init(_ folders: [String]) throws(RuntimeError) {
+    package init(_ folders: [String]) throws(RuntimeError) {
         for folder in folders {
             for name in ((try? Files.entries(folder)) ?? []).sorted()
             where name.hasSuffix(".json") || name.hasSuffix(".yaml") || name.hasSuffix(".yml") {

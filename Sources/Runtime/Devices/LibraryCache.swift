@@ -2,9 +2,9 @@ import Linux
 
 /// The dynamic loader's list of shared libraries, `/etc/ld.so.cache` in the form that glibc has written since 2.2
 /// (dl-cache.h). Read directly: no program of the host is run for it.
-struct LibraryCache {
+package struct LibraryCache {
     /// Name, such as `libcuda.so.1`, and path of each library for this processor.
-    private(set) var libraries: [(name: String, path: String)] = []
+    package private(set) var libraries: [(name: String, path: String)] = []
 
     private static let magic = Array("glibc-ld.so.cache1.1".utf8)
     private static let headerSize = 48
@@ -20,7 +20,7 @@ struct LibraryCache {
     }
 
     /// Nil where it is not such a file.
-    init?(_ bytes: [UInt8]) {
+    package init?(_ bytes: [UInt8]) {
         guard let start = Self.place(of: Self.magic, in: bytes), bytes.count - start >= Self.headerSize else { return nil }
         func word(_ offset: Int) -> UInt32? {
             guard offset >= 0, offset + 4 <= bytes.count else { return nil }

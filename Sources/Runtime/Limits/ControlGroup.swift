@@ -1,10 +1,11 @@
+import CLinux
 import Glibc
 import Linux
 import Messages
 
 /// The control group of one container, see cgroups(7): limits are written to it, and what the container takes can be read
 /// from it. Made before the container, and removed by the supervisor.
-struct ControlGroup {
+package struct ControlGroup {
     /// Directories of the group: one in cgroup v2, one for each controller in cgroup v1.
     private let folders: [String]
     /// A directory that was made around it, to be removed as well.
@@ -21,7 +22,7 @@ struct ControlGroup {
         guard !limits.isEmpty || isInstance else { return nil }
         let name = "singularity-\(getpid())"
         do throws(RuntimeError) {
-            if let root = Hierarchy.unified, root.hasControllers || !Hierarchy.hasVersion1 {
+            if let root = Hierarchy.unified, root.has("memory") || !Hierarchy.hasVersion1 {
                 return try version2(root, name, limits, configuration, log)
             }
             guard getuid() == 0 else {
@@ -44,12 +45,28 @@ struct ControlGroup {
         for folder in folders { try Self.write("0", folder + "/cgroup.procs") }
     }
 
-    /// Removes the group, which has no processes any more.
+    /// Removes the group. What the program has left in the background keeps it, and a small process that waits for that.
     func remove() {
-        for folder in folders + around {
-            // The kernel may take a moment to forget the last process.
-            for _ in 0..<50 where rmdir(folder) != 0 && errno == EBUSY { usleep(2000) }
+        if tryRemove(times: 10, microseconds: 2000) { return }
+        _ = try? Process.fork {
+            guard clinux_fork() == 0 else { _exit(0) }
+            setsid()
+            Process.setName("singularity-own")
+            Process.closeDescriptors(except: [])
+            while !tryRemove(times: 1, microseconds: 200_000) {}
+            _exit(0)
         }
+    }
+
+    private func tryRemove(times: Int, microseconds: UInt32) -> Bool {
+        var left = (folders + around).filter { Files.status($0) != nil }
+        for _ in 0..<times {
+            // The kernel may take a moment to forget the last process. What is around it may have other groups in it.
+            left.removeAll { rmdir($0) == 0 || errno == ENOENT || around.contains($0) }
+            if left.isEmpty { return true }
+            usleep(microseconds)
+        }
+        return false
     }
 
     static func write(_ text: String, _ path: String) throws(SystemError) {
@@ -115,7 +132,8 @@ struct ControlGroup {
         return out
     }
 
-    private static func apply2(_ limits: ResourceLimits, _ folder: String) throws(RuntimeError) {
+    /// Writes limits to the files of a group of cgroup v2.
+    package static func apply2(_ limits: ResourceLimits, _ folder: String) throws(RuntimeError) {
         func number(_ value: Int64) -> String { value < 0 ? "max" : String(value) }
         func put(_ text: String, _ file: String, _ what: String) throws(RuntimeError) {
             guard Files.status("\(folder)/\(file)") != nil else {
@@ -222,7 +240,11 @@ enum Hierarchy {
         var mount: String
         /// This process's own group, below ``mount``.
         var own: String
-        var hasControllers: Bool { !((try? Files.readText(mount + "/cgroup.controllers")) ?? "").split(separator: "\n").joined().isEmpty }
+        /// Where both versions are mounted, a controller is in one of them.
+        func has(_ controller: String) -> Bool {
+            ((try? Files.readText(mount + "/cgroup.controllers")) ?? "").split(whereSeparator: { $0 == " " || $0 == "\n" })
+                .contains(Substring(controller))
+        }
         var isWritable: Bool { access(mount, W_OK) == 0 && access(mount + "/cgroup.subtree_control", W_OK) == 0 }
     }
 

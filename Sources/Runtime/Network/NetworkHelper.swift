@@ -192,15 +192,15 @@ final class NetworkHelper: Sendable {
 }
 
 /// `portmap=HOST:CONTAINER/PROTOCOL` of --network-args.
-struct PortMapping: Sendable, Equatable {
-    var host: UInt16
-    var container: UInt16
-    var protocolName: String
+package struct PortMapping: Sendable, Equatable {
+    package var host: UInt16
+    package var container: UInt16
+    package var protocolName: String
 
     /// What slirp4netns is told when it runs: its socket and the ports. Written once, before any thread exists.
     nonisolated(unsafe) static var pending: (socket: String, ports: [PortMapping])?
 
-    static func parse(_ arguments: [String]) throws(RuntimeError) -> [PortMapping] {
+    package static func parse(_ arguments: [String]) throws(RuntimeError) -> [PortMapping] {
         var out: [PortMapping] = []
         for argument in arguments where argument.hasPrefix("portmap=") {
             let text = argument.dropFirst("portmap=".count)
