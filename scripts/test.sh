@@ -7,6 +7,7 @@ export SINGULARITY_TEST_FOLDER
 chmod 755 "$SINGULARITY_TEST_FOLDER"
 cleanup() {
     sh scripts/registry.sh stop "$SINGULARITY_TEST_FOLDER/registry" 2>/dev/null || true
+    sh scripts/slurm.sh stop "$SINGULARITY_TEST_FOLDER/slurm" 2>/dev/null || true
     if [ "$(id -u)" -eq 0 ]; then
         userdel -r "$SINGULARITY_TEST_USER" >/dev/null 2>&1 || true
         [ -n "${fuse_mode:-}" ] && chmod "$fuse_mode" /dev/fuse
@@ -41,14 +42,24 @@ mounts() { awk '{print $2, $3}' /proc/self/mounts | sort; }
 loops() { cat /sys/block/loop*/loop/backing_file 2>/dev/null | sort || true; }
 files() { ls -A /tmp /var/tmp 2>/dev/null | grep -v "^singularity-test\." | sort; }
 # Zombies that a lazy process 1 has not collected yet do nothing any more.
-processes() { ps -eo stat=,args= | awk '$1 !~ /^Z/' | grep -E "singularity-fs|singularity-own|Singularity instance:|sinit|slirp4netns|fuse2fs|\.build/release/singularity |docker-registry serve" | grep -v grep || true; }
+processes() { ps -eo stat=,args= | awk '$1 !~ /^Z/' | grep -E "singularity-fs|singularity-own|Singularity instance:|sinit|slirp4netns|fuse2fs|slurmd |slurmctld |munged |slurmstepd|\.build/release/singularity |docker-registry serve" | grep -v grep || true; }
 
 before=$(mounts; loops; files)
 eval "export $(sh scripts/fixtures.sh "$SINGULARITY_TEST_FOLDER")"
+SINGULARITY_TEST_SLURM=""
+if [ "$(id -u)" -eq 0 ] && command -v slurmctld >/dev/null && command -v mpicc >/dev/null; then
+    if sh scripts/slurm.sh start "$SINGULARITY_TEST_FOLDER/slurm" $(( 21000 + $$ % 8000 )); then
+        SINGULARITY_TEST_SLURM=$SINGULARITY_TEST_FOLDER/slurm/slurm.conf
+    else
+        echo "SKIPPED: tests that need Slurm, which did not start" >&2
+    fi
+fi
+export SINGULARITY_TEST_SLURM
 status=0
 TMPDIR=$SINGULARITY_TEST_FOLDER swift test -c release --skip-build > "$SINGULARITY_TEST_FOLDER/log" 2>&1 || status=$?
 grep -vE "^(◇|↳)|(Test|Suite) .* (passed|started)" "$SINGULARITY_TEST_FOLDER/log" || true
 sh scripts/registry.sh stop "$SINGULARITY_TEST_FOLDER/registry"
+sh scripts/slurm.sh stop "$SINGULARITY_TEST_FOLDER/slurm"
 # A server ends a moment after its container.
 for _ in $(seq 80); do [ -z "$(processes)" ] && break; sleep 0.1; done
 after=$(mounts; loops; files)

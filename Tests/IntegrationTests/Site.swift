@@ -18,6 +18,9 @@ enum Site {
     static let isRoot = getuid() == 0
     static let mayFUSE = ProcessInfo.processInfo.environment["SINGULARITY_TEST_FUSE"] == "1"
 
+    /// Configuration of a Slurm that runs for the tests; empty where there is none.
+    static let slurm = ProcessInfo.processInfo.environment["SINGULARITY_TEST_SLURM"] ?? ""
+
     /// A SIF of the Debian image, made once for all tests.
     static let debian: Result<String, any Error> = Result {
         let path = folder + "/debian.sif"
