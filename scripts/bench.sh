@@ -16,7 +16,11 @@ fuse_mode=""
 cleanup() {
     sh "$repository/scripts/registry.sh" stop "$work/registry" 2>/dev/null || true
     umount "$work/ll" 2>/dev/null || true
-    [ "$(id -u)" -eq 0 ] && userdel -r "$user" >/dev/null 2>&1
+    if [ "$(id -u)" -eq 0 ]; then
+        # The keeper of a shared mount stays for some seconds.
+        pkill -KILL -u "$user" 2>/dev/null || true
+        for _ in 1 2 3 4 5; do userdel -r "$user" >/dev/null 2>&1 && break; sleep 0.2; done
+    fi
     [ -n "$fuse_mode" ] && chmod "$fuse_mode" /dev/fuse
     rm -rf "$work"
 }
@@ -189,6 +193,33 @@ if [ -n "$apptainer" ]; then
     median "Apptainer, this program's image" 15 $apptainer exec /bench/ours.sif true
 fi
 
+echo; echo "64 times exec image true at once, without root"
+cat > "$work/atonce.sh" <<EOF
+i=0; while [ \$i -lt 64 ]; do "\$@" >/dev/null 2>&1 & i=\$((i + 1)); done; wait
+EOF
+chmod 644 "$work/atonce.sh"
+for _ in 1 2 3; do
+    start=$(date +%s%N); $as_user sh "$work/atonce.sh" "$singularity" exec "$image" true; end=$(date +%s%N)
+    echo $(( (end - start) / 1000 ))
+done | sort -n | head -1 | awk '{ printf "  %-44s %7.2f ms each\n", "singularity", $1 / 64000 }'
+start=$(date +%s%N); $as_user sh "$work/atonce.sh" "$singularity" exec --private-mount "$image" true; end=$(date +%s%N)
+echo $(( (end - start) / 1000 )) | awk '{ printf "  %-44s %7.2f ms each\n", "singularity --private-mount", $1 / 64000 }'
+if [ -n "$apptainer" ]; then
+    cp "$work/atonce.sh" "$peers/bench/atonce.sh"
+    start=$(date +%s%N); sh scripts/in-peers.sh "$peers" sh /bench/atonce.sh apptainer exec /bench/a.sif true; end=$(date +%s%N)
+    echo $(( (end - start) / 1000 )) | awk '{ printf "  %-44s %7.2f ms each\n", "Apptainer", $1 / 64000 }'
+fi
+
+echo; echo "instances, without root"
+i=0
+while [ $i -lt 30 ]; do
+    start=$(date +%s%N); $as_user "$singularity" instance start "$image" bench >/dev/null 2>&1; ready=$(date +%s%N)
+    $as_user "$singularity" exec instance://bench true; joined=$(date +%s%N)
+    $as_user "$singularity" instance stop bench >/dev/null 2>&1; stopped=$(date +%s%N)
+    echo $(( (ready - start) / 1000 )) $(( (joined - ready) / 1000 )) $(( (stopped - joined) / 1000 ))
+    i=$((i + 1))
+done | sort -n | awk '{ a[NR] = $1; b[NR] = $2; c[NR] = $3 } END { n = int((NR + 1) / 2); printf "  %-44s start %.2f ms, exec in it %.2f ms, stop %.2f ms (medians of the start)\n", "singularity", a[n] / 1000, b[n] / 1000, c[n] / 1000 }'
+
 echo; echo "reading through the rootless mount, cold; seconds: find, every file once, once more"
 cat > "$work/read.sh" <<'EOF'
 t() { date +%s%N; }
@@ -201,7 +232,7 @@ chmod 644 "$work/read.sh"
 report() { sort -k1n | awk -v l="$1" '{ f[NR] = ($2 - $1) / 1e9; r[NR] = ($3 - $2) / 1e9; w[NR] = ($4 - $3) / 1e9 } END { n = NR; for (i = 1; i <= n; i++) { if (!mf || f[i] < mf) mf = f[i]; if (!mr || r[i] < mr) mr = r[i]; if (!mw || w[i] < mw) mw = w[i]; sf += f[i]; sr += r[i] } printf "  %-44s find %.3f (mean %.3f)   read %.3f (mean %.3f)   again %.3f\n", l, mf, sf / n, mr, sr / n, mw }'; }
 list=$work/out/list
 for _ in 1 2 3 4 5; do
-    $as_user "$singularity" exec --contain --no-home -B "$work/read.sh:/opt/read.sh,$work/out:/opt/out" "$image" sh /opt/read.sh / /opt/out/list 2>/dev/null
+    $as_user "$singularity" exec --private-mount --contain --no-home -B "$work/read.sh:/opt/read.sh,$work/out:/opt/out" "$image" sh /opt/read.sh / /opt/out/list 2>/dev/null
 done | report "singularity"
 if command -v squashfuse_ll >/dev/null; then
     offset=$("$singularity" sif list "$image" | awk -F'|' '/\*System/ { split($4, a, "-"); print a[1] }')
@@ -215,4 +246,27 @@ if command -v squashfuse_ll >/dev/null; then
 fi
 if [ -n "$apptainer" ]; then
     for _ in 1 2 3; do $apptainer exec -c --no-home -B "/bench:/opt" /bench/ours.sif true >/dev/null 2>&1; cp "$work/read.sh" "$peers/bench/read.sh"; $apptainer exec -c --no-home -B /bench:/opt /bench/ours.sif sh /opt/read.sh / /opt/list 2>/dev/null; done | report "Apptainer, this program's image"
+fi
+
+if [ "$(id -u)" -eq 0 ]; then
+    echo; echo "python3 -c 'import numpy', nothing in the page cache"
+    printf 'Bootstrap: localimage\nFrom: %s\n%%post\n    apt-get -qq update\n    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends python3-numpy >/dev/null\n' "$image" > "$work/numpy.def"
+    if SINGULARITY_CACHEDIR=$work/out/cache-def "$singularity" build -F "$work/numpy.sif" "$work/numpy.def" >"$work/log" 2>&1; then
+        chmod 644 "$work/numpy.sif"
+        "$singularity" build --sandbox "$work/numpy" "$work/numpy.sif" >/dev/null 2>&1
+        chmod -R a+rX "$work/numpy"
+        for what in numpy numpy.sif; do
+            i=0
+            while [ $i -lt 7 ]; do
+                # The image's server of the run before has left.
+                sleep 3.5; sync; echo 3 > /proc/sys/vm/drop_caches
+                "$singularity" version >/dev/null; $as_user true
+                start=$(date +%s%N); $as_user "$singularity" exec "$work/$what" python3 -c 'import numpy'; end=$(date +%s%N)
+                echo $(( (end - start) / 1000 ))
+                i=$((i + 1))
+            done | sort -n | awk -v l="singularity, $what" '{ a[NR] = $1 } END { printf "  %-44s %7.1f ms median %7.1f ms least\n", l, a[int((NR + 1) / 2)] / 1000, a[1] / 1000 }'
+        done
+    else
+        echo "  failed: $(tail -1 "$work/log")"
+    fi
 fi

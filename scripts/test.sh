@@ -55,6 +55,12 @@ if [ "$(id -u)" -eq 0 ] && command -v slurmctld >/dev/null && command -v mpicc >
     fi
 fi
 export SINGULARITY_TEST_SLURM
+SINGULARITY_TEST_CLIENTS=$SINGULARITY_TEST_FOLDER/clients
+if ! sh scripts/clients.sh "$SINGULARITY_TEST_CLIENTS" >"$SINGULARITY_TEST_FOLDER/clients.log" 2>&1; then
+    echo "SKIPPED: tests with workflow engines, which could not be installed: $(tail -1 "$SINGULARITY_TEST_FOLDER/clients.log")" >&2
+    SINGULARITY_TEST_CLIENTS=""
+fi
+export SINGULARITY_TEST_CLIENTS
 status=0
 TMPDIR=$SINGULARITY_TEST_FOLDER swift test -c release --skip-build > "$SINGULARITY_TEST_FOLDER/log" 2>&1 || status=$?
 grep -vE "^(◇|↳)|(Test|Suite) .* (passed|started)" "$SINGULARITY_TEST_FOLDER/log" || true

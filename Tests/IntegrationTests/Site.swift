@@ -21,6 +21,9 @@ enum Site {
     /// Configuration of a Slurm that runs for the tests; empty where there is none.
     static let slurm = ProcessInfo.processInfo.environment["SINGULARITY_TEST_SLURM"] ?? ""
 
+    /// A folder with workflow engines of PyPI; empty where there are none.
+    static let clients = ProcessInfo.processInfo.environment["SINGULARITY_TEST_CLIENTS"] ?? ""
+
     /// A SIF of the Debian image, made once for all tests.
     static let debian: Result<String, any Error> = Result {
         let path = folder + "/debian.sif"

@@ -75,11 +75,12 @@ extension ContainerInit {
             if [SIGINT, SIGTERM, SIGQUIT, SIGHUP].contains(number) { isStopping = true }
             if child > 0 {
                 kill(-child, number)
-            } else {
-                // Services that the start script has left behind end by themselves, and this process after the last.
-                kill(-1, number)
-                if isStopping && !hasChildren { _exit(0) }
+                return
             }
+            // Services that the start script has left behind end by themselves, and this process after the last. Without a
+            // PID namespace "all processes" would be all of the user's.
+            if getpid() == 1 { kill(-1, number) }
+            if isStopping && (getpid() != 1 || !hasChildren) { _exit(0) }
         }
 
         private var hasChildren: Bool { waitpid(-1, nil, WNOHANG) >= 0 }

@@ -48,10 +48,9 @@ public struct Launcher {
         let identity = try RunIdentity.choose(options, facts)
         let namespaces = LaunchPlanner.namespaces(options, facts, identity)
         let network = try NetworkHelper.prepare(options, namespaces, log)
-        let group = try ControlGroup.prepare(options.limits, options.configuration, isInstance: options.instance != nil, log)
         let shared = requestShared(image, identity)
         var isSupervised =
-            namespaces.contains(.pid) || network != nil || group != nil || options.instance != nil
+            namespaces.contains(.pid) || network != nil || !options.limits.isEmpty || options.instance != nil
             || needsOwnServers(image, isShared: shared.isThere) && !ContainerInit.hostCollectsOrphans
         func mounting() -> ImageMounting {
             ImageMounting(identity: identity, isSupervised: isSupervised, sharesProcesses: !namespaces.contains(.pid), log: log)
@@ -84,6 +83,8 @@ public struct Launcher {
         let filter = plan.seccompProfile
         var seccomp: SeccompProfile?
         if let filter { seccomp = try SeccompProfile(filter, capabilities: plan.capabilities) }
+        // The last thing that can fail here: nothing else would remove it.
+        let group = try ControlGroup.prepare(options.limits, options.configuration, isInstance: options.instance != nil, log)
         let start = Start(
             plan: plan, view: planner.view, environment: environment, facts: facts, images: images, seccomp: seccomp, network: network,
             group: group, instance: instance, log: log)

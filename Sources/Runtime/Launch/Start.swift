@@ -48,6 +48,8 @@ struct Start {
         try fuse.startPrograms()
         guard plan.usesInit else {
             try rights.confine()
+            // The image's own init says nothing when it runs.
+            instance?.tellReady()
             try payload.execute()
         }
         do throws(SystemError) {
