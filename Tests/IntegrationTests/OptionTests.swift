@@ -266,6 +266,23 @@ struct OptionTests {
         #expect(without.output.contains("Debian"), "\(without)")
     }
 
+    @Test(.enabled(if: FileManager.default.isExecutableFile(atPath: "/usr/bin/fuse-overlayfs"), "needs fuse-overlayfs"))
+    func aProgramOfTheHostServesADirectory() throws {
+        let scratch = try Scratch()
+        for name in ["lower", "upper", "work"] {
+            mkdir(scratch.file(name), 0o777)
+            chmod(scratch.file(name), 0o777)
+            if Site.isRoot { _ = try Run.program("/bin/chown", [Site.user, scratch.file(name)]) }
+        }
+        try scratch.write("lower/file", Array("served\n".utf8))
+        let directories = "lowerdir=\(scratch.file("lower")),upperdir=\(scratch.file("upper")),workdir=\(scratch.file("work"))"
+        let result = try sh(
+            ["-c", "--fusemount", "host:fuse-overlayfs -f -o \(directories) /mnt/served"],
+            "cat /mnt/served/file; echo new > /mnt/served/new")
+        #expect(result.output == "served\n", "\(result)")
+        #expect(Wait.until(5) { (try? String(contentsOfFile: scratch.file("upper/new"), encoding: .utf8)) == "new\n" })
+    }
+
     // MARK: Mounts
 
     @Test func whatIsLeftOutIsNotThere() throws {

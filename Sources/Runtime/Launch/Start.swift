@@ -28,10 +28,10 @@ struct Start {
         try joinGroup()
         try enterNamespaces()
         var mounts = try PreparedMounts(plan.mounts, log)
+        let fuse = try FuseMounts(plan.fuseMounts)
         let layer = SessionLayer(plan, view, isDirectory: PreparedMounts.areDirectories(plan.mounts, images: images.isDirectory))
         let hasLayer = try makeRoot(means, layer, &mounts)
         let label = try plan.securityLabel.map { (label) throws(RuntimeError) in try LabelFile(label) }
-        let fuse = try FuseMounts(plan.fuseMounts)
         do throws(SystemError) {
             guard chdir(hasLayer ? Session.root : Session.image) == 0 else { throw .last("enter the container's root") }
             try Mounting.pivotToWorkingDirectory()

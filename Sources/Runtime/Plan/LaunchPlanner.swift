@@ -55,6 +55,9 @@ package struct LaunchPlanner {
         try addDrivers()
         addFiles(namespaces)
         let userBinds = try addUserBinds()
+        for spec in options.fuseMounts {
+            mounts.append(PlannedMount(.empty(mode: 0o755), spec.mountPoint, isRequired: true, reason: "--fusemount"))
+        }
         let directories = addWorkingDirectory()
         var environment = EnvironmentPlan(
             options, facts, home: home.destination, image: image.path, bindDestinations: userBinds)
