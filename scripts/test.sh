@@ -37,6 +37,7 @@ else
 fi
 [ -w /dev/fuse ] && SINGULARITY_TEST_FUSE=1 || { SINGULARITY_TEST_FUSE=0; echo "SKIPPED: tests that need /dev/fuse" >&2; }
 export SINGULARITY_TEST_FUSE
+[ -w /dev/net/tun ] || echo "SKIPPED: tests of connected networks, which need /dev/net/tun" >&2
 
 mounts() { awk '{print $2, $3}' /proc/self/mounts | sort; }
 loops() { cat /sys/block/loop*/loop/backing_file 2>/dev/null | sort || true; }
@@ -47,6 +48,7 @@ processes() { ps -eo stat=,args= | awk '$1 !~ /^Z/' | grep -E "singularity-fs|si
 before=$(mounts; loops; files)
 eval "export $(sh scripts/fixtures.sh "$SINGULARITY_TEST_FOLDER")"
 SINGULARITY_TEST_SLURM=""
+[ "$(id -u)" -eq 0 ] || echo "SKIPPED: tests of jobs of Slurm, which need root to start it" >&2
 if [ "$(id -u)" -eq 0 ] && command -v slurmctld >/dev/null && command -v mpicc >/dev/null; then
     if sh scripts/slurm.sh start "$SINGULARITY_TEST_FOLDER/slurm" $(( 21000 + $$ % 8000 )); then
         SINGULARITY_TEST_SLURM=$SINGULARITY_TEST_FOLDER/slurm/slurm.conf

@@ -233,7 +233,8 @@ int clinux_local_socket(const char *path, int listens) {
 int clinux_accept(int socket) { return accept4(socket, NULL, NULL, SOCK_CLOEXEC); }
 
 int clinux_send_descriptors(int socket, const int *descriptors, int count) {
-    char byte = 1, control[CMSG_SPACE(sizeof(int) * CLINUX_MAX_DESCRIPTORS)];
+    char byte = 1;
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int) * CLINUX_MAX_DESCRIPTORS)];
     struct iovec data = {&byte, 1};
     struct msghdr message;
     struct cmsghdr *header;
@@ -256,7 +257,8 @@ int clinux_send_descriptors(int socket, const int *descriptors, int count) {
 }
 
 int clinux_receive_descriptors(int socket, int *descriptors, int count) {
-    char byte, control[CMSG_SPACE(sizeof(int) * CLINUX_MAX_DESCRIPTORS)];
+    char byte;
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int) * CLINUX_MAX_DESCRIPTORS)];
     struct iovec data = {&byte, 1};
     struct msghdr message;
     struct cmsghdr *header;

@@ -1,4 +1,5 @@
 #define _GNU_SOURCE
+#include "clinux.h"
 #include "notify.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -244,43 +245,11 @@ int clinux_set_tag(int pid, uint32_t tag) {
 
 int clinux_socket_pair(int *ends) { return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends); }
 
-int clinux_send_descriptor(int socket, int descriptor) {
-    char byte = 0;
-    union {
-        struct cmsghdr header;
-        char room[CMSG_SPACE(sizeof(int))];
-    } control;
-    struct iovec data = {&byte, 1};
-    struct msghdr message = {0};
-    memset(&control, 0, sizeof control);
-    message.msg_iov = &data;
-    message.msg_iovlen = 1;
-    message.msg_control = &control;
-    message.msg_controllen = sizeof control;
-    control.header.cmsg_level = SOL_SOCKET;
-    control.header.cmsg_type = SCM_RIGHTS;
-    control.header.cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(&control.header), &descriptor, sizeof descriptor);
-    return sendmsg(socket, &message, 0) == 1 ? 0 : -1;
-}
+int clinux_send_descriptor(int socket, int descriptor) { return clinux_send_descriptors(socket, &descriptor, 1); }
 
 int clinux_receive_descriptor(int socket) {
-    char byte;
     int descriptor = -1;
-    union {
-        struct cmsghdr header;
-        char room[CMSG_SPACE(sizeof(int))];
-    } control;
-    struct iovec data = {&byte, 1};
-    struct msghdr message = {0};
-    message.msg_iov = &data;
-    message.msg_iovlen = 1;
-    message.msg_control = &control;
-    message.msg_controllen = sizeof control;
-    if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC) != 1) return -1;
-    if (message.msg_controllen < CMSG_LEN(sizeof(int)) || control.header.cmsg_type != SCM_RIGHTS) return -1;
-    memcpy(&descriptor, CMSG_DATA(&control.header), sizeof descriptor);
-    return descriptor;
+    return clinux_receive_descriptors(socket, &descriptor, 1) == 1 ? descriptor : -1;
 }
 
 int clinux_statx(int directory, const char *path, int flags, unsigned int mask, void *buffer) {

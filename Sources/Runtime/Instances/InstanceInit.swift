@@ -3,7 +3,7 @@ import Glibc
 import Linux
 
 extension ContainerInit {
-    /// Milliseconds in which a program that ends has failed to start.
+    /// Milliseconds after execve(2) in which a program that ends has failed to start.
     private static let probation = 5
 
     /// As the first process of an instance: starts the program, starts it again where that is wanted, and stays as long as
@@ -16,7 +16,7 @@ extension ContainerInit {
     ) throws(SystemError) -> Never {
         var service = Service(program: program, restart: restart, signals: SignalSet.blockAll())
         if hasProgram { try service.start() }
-        Process.closeDescriptors(except: start.map { [$0.descriptor] } ?? [])
+        Process.closeDescriptors(except: Set([start?.descriptor, service.executed].compactMap { $0 }))
         Process.setName("sinit")
         if hasProgram { service.watchProbation() }
         start?.tellReady()
@@ -35,6 +35,8 @@ extension ContainerInit {
         private var failures = 0
         /// It was asked to end.
         private var isStopping = false
+        /// Ends when the program has been executed, or could not be.
+        private(set) var executed: CInt?
 
         init(program: Program, restart: InstanceSettings.Restart, signals: SignalSet) {
             self.program = program
@@ -46,16 +48,22 @@ extension ContainerInit {
             var old = signals
             let program = program
             clock_gettime(CLOCK_MONOTONIC, &started)
+            var ends: [CInt] = [-1, -1]
+            // The other end is closed by execve(2).
+            guard clinux_pipe(&ends) == 0 else { throw .last("pipe") }
             child = try Process.fork {
                 old.restore()
                 setpgid(0, 0)
                 program.becomeOrExit()
             }
             setpgid(child, child)
+            close(ends[1])
+            executed = ends[0]
         }
 
         /// A program that fails at once has not been started.
         mutating func watchProbation() {
+            awaitExecution()
             guard restart == .never, signals.waitForChild(milliseconds: probation) else { return }
             var status: CInt = 0
             while true {
@@ -66,6 +74,14 @@ extension ContainerInit {
                     child = 0
                 }
             }
+        }
+
+        private mutating func awaitExecution() {
+            guard let descriptor = executed else { return }
+            var byte: UInt8 = 0
+            _ = retryingOnInterrupt { read(descriptor, &byte, 1) }
+            close(descriptor)
+            executed = nil
         }
 
         mutating func step() throws(SystemError) {
@@ -123,6 +139,7 @@ extension ContainerInit {
                 left -= 100
             }
             try start()
+            awaitExecution()
         }
     }
 }
