@@ -74,12 +74,21 @@ struct SharedImage: ~Copyable {
             case ENOENT: break
             default: return nil
             }
-            // Of several that try, one can bind the name; the others connect to it.
-            let listening = clinux_local_socket(path, 1)
+            // A socket that has its name before it listens would look like one whose keeper was killed. Of several that try,
+            // one can give it the name; the others connect to it.
+            let own = "\(path).\(getpid())"
+            let listening = clinux_local_socket(own, 1)
             if listening < 0 {
-                if errno == EADDRINUSE { continue }
                 guard errno == ENOENT, RuntimeFolder.prepare() != nil else { return nil }
                 continue
+            }
+            let isNamed = link(own, path) == 0
+            let isTaken = errno == EEXIST
+            unlink(own)
+            guard isNamed else {
+                close(listening)
+                if isTaken { continue }
+                return nil
             }
             let socket = OwnedDescriptor(listening)
             let keeper = ImageKeeper(
