@@ -28,6 +28,7 @@ import Testing
             (["exec", "--mount", "foo", "/bin/sh", "true"], 255, "invalid key"),
             (["exec", "--network", "none,bridge", "/bin/sh", "true"], 255, "none cannot be combined"),
             (["build", "x.sif"], 1, "accepts 2 arg(s), received 1"),
+            (["build", "--bind", "/a.sif:/mnt:image-src=/", "x.sif", "/etc"], 255, "not the inside of images"),
             (["build", "/nowhere/x.sif", "/no/such"], 255, "/no/such does not exist"),
             (["build", "/tmp", "docker://a"], 255, "is a directory"),
             (["build", "--compression", "brotli", "/nowhere/x", "docker://a"], 255, "choose zstd"),

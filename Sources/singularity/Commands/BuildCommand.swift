@@ -251,6 +251,9 @@ struct Building {
         options.showsPrefix = isatty(1) != 0 && isatty(2) != 0
         for text in parsed.all("bind") { options.binds += try BindSpec.parse(text) }
         for text in parsed.all("mount") { options.binds += try BindSpec.parse(mount: text) }
+        if let image = options.binds.first(where: { $0.imagePath != nil }) {
+            throw CommandError("--bind \(image.source): sections of a build can see files and directories, not the inside of images")
+        }
         for index in options.binds.indices where !options.binds[index].source.hasPrefix("/") {
             options.binds[index].source = "\(Files.workingDirectory ?? "")/\(options.binds[index].source)"
         }
