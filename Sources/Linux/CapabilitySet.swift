@@ -16,10 +16,10 @@ public struct CapabilitySet: OptionSet, Sendable, Hashable {
     ]
 
     /// Every capability that this kernel knows.
-    public static var full: CapabilitySet {
+    public static let full: CapabilitySet = {
         let last = (try? Files.readText("/proc/sys/kernel/cap_last_cap")).flatMap { Int($0.prefix { $0.isNumber }) } ?? allNames.count - 1
         return CapabilitySet(rawValue: last >= 63 ? .max : (1 << UInt64(last + 1)) - 1)
-    }
+    }()
 
     public static let systemAdministration = CapabilitySet(rawValue: 1 << 21)
 

@@ -15,7 +15,7 @@ public final class Lease: Sendable {
     /// Takes the lease, nil where somebody alive holds it.
     /// - Throws: where the directory cannot be written.
     public static func take(_ path: String) throws(SystemError) -> Lease? {
-        let content = "\(hostName) \(getpid()) \(startTime(of: getpid()) ?? 0) \(UInt64.random(in: 0 ... .max))\n"
+        let content = "\(hostName) \(getpid()) \(ProcessStart.time(of: getpid()) ?? 0) \(UInt64.random(in: 0 ... .max))\n"
         for _ in 0..<3 {
             let raw = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
             if raw >= 0 {
@@ -72,7 +72,7 @@ public final class Lease: Sendable {
         guard let text = try? Files.readText(path), let status = Files.status(path) else { return nil }
         let words = text.split(separator: " ")
         if words.count >= 3, words[0] == hostName, let pid = pid_t(words[1]), let started = UInt64(words[2]) {
-            return startTime(of: pid) == started ? nil : text
+            return ProcessStart.time(of: pid) == started ? nil : text
         }
         // A lease without content is being written, or its writer died in that moment.
         let age = time(nil) - status.st_mtim.tv_sec
@@ -92,15 +92,5 @@ public final class Lease: Sendable {
         var buffer = [CChar](repeating: 0, count: 256)
         gethostname(&buffer, 255)
         return String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
-    }
-
-    /// When a process started, in ticks since boot, so that a number used again is not taken for the holder
-    /// (proc_pid_stat(5), field 22).
-    package static func startTime(of pid: pid_t) -> UInt64? {
-        guard let text = try? Files.readText("/proc/\(pid)/stat"), let end = text.lastIndex(of: ")") else { return nil }
-        let fields = text[end...].split(separator: " ")
-        // A zombie holds nothing any more.
-        guard fields.count > 20, fields[1] != "Z" else { return nil }
-        return UInt64(fields[20])
     }
 }

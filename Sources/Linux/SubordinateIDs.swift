@@ -15,7 +15,9 @@ public struct SubordinateIDs: Sendable, Equatable {
     public static func of(user: String, uid: UInt32) -> SubordinateIDs? {
         let users = ranges("/etc/subuid", user, uid)
         let groups = ranges("/etc/subgid", user, uid)
-        guard !users.isEmpty, !groups.isEmpty, helper("newuidmap") != nil, helper("newgidmap") != nil else { return nil }
+        guard !users.isEmpty, !groups.isEmpty, SystemProgram.find("newuidmap") != nil, SystemProgram.find("newgidmap") != nil else {
+            return nil
+        }
         return SubordinateIDs(users: users, groups: groups)
     }
 
@@ -30,20 +32,15 @@ public struct SubordinateIDs: Sendable, Equatable {
         }
     }
 
-    /// In the system's own folders only: PATH is the caller's.
-    static func helper(_ name: String) -> String? {
-        ["/usr/bin/", "/bin/", "/usr/sbin/", "/usr/local/bin/"].map { $0 + name }.first { access($0, X_OK) == 0 }
-    }
-
     /// Ids that exist in a user namespace with these ranges, counted from 0.
     public static func count(_ ranges: [Range]) -> UInt32 { ranges.reduce(1) { $0 &+ $1.count } }
 
-    /// Lines of an id map: root is the caller, the others follow from 1.
-    static func arguments(_ ranges: [Range], caller: UInt32) -> [String] {
-        var out = ["0", String(caller), "1"]
+    /// Lines of an id map, "inside outside count": root is the caller, the others follow from 1.
+    public static func map(_ ranges: [Range], caller: UInt32) -> [String] {
+        var out = ["0 \(caller) 1"]
         var next: UInt32 = 1
         for range in ranges {
-            out += [String(next), String(range.start), String(range.count)]
+            out.append("\(next) \(range.start) \(range.count)")
             next += range.count
         }
         return out
@@ -54,7 +51,7 @@ extension UserNamespace {
     /// Moves this process into a new one in which the caller is root and other ids are the subordinate ones. Only for a
     /// process with one thread.
     public static func enter(asRootWith ids: SubordinateIDs) throws(SystemError) {
-        guard let userHelper = SubordinateIDs.helper("newuidmap"), let groupHelper = SubordinateIDs.helper("newgidmap") else {
+        guard let userHelper = SystemProgram.find("newuidmap"), let groupHelper = SystemProgram.find("newgidmap") else {
             throw SystemError("find newuidmap and newgidmap (Debian's package uidmap)", errno: ENOENT)
         }
         let uid = getuid()
@@ -69,9 +66,10 @@ extension UserNamespace {
             close(ends[1])
             var byte: UInt8 = 0
             guard retryingOnInterrupt({ read(waiting, &byte, 1) }) == 1 else { _exit(1) }
+            func words(_ line: String) -> [String] { line.split(separator: " ").map(String.init) }
             let maps = [
-                [userHelper, target] + SubordinateIDs.arguments(ids.users, caller: uid),
-                [groupHelper, target] + SubordinateIDs.arguments(ids.groups, caller: gid),
+                [userHelper, target] + SubordinateIDs.map(ids.users, caller: uid).flatMap(words),
+                [groupHelper, target] + SubordinateIDs.map(ids.groups, caller: gid).flatMap(words),
             ]
             for words in maps {
                 let result = try? ChildProcess.run(words)

@@ -60,14 +60,7 @@ final class ClusterTests {
     }
 
     /// Living processes of this suite's image.
-    private func processes(_ comm: String) throws -> Int {
-        let image = try Self.image.get()
-        let names = try FileManager.default.contentsOfDirectory(atPath: "/proc")
-        return names.compactMap { pid_t($0) }.count { pid in
-            (try? String(contentsOfFile: "/proc/\(pid)/comm", encoding: .utf8)) == comm + "\n"
-                && String(decoding: (try? Data(contentsOf: URL(filePath: "/proc/\(pid)/cmdline"))) ?? Data(), as: UTF8.self).contains(image)
-        }
-    }
+    private func processes(_ comm: String) throws -> Int { Processes.living(named: comm, with: try Self.image.get()).count }
 
     private func expected(_ size: Int) -> Set<String> {
         Set((0..<size).map { "rank \($0) of \(size): \($0 == 0 ? size * (size - 1) / 2 : 0)" })

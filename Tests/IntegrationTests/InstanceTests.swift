@@ -46,11 +46,6 @@ struct InstanceTests {
         return path
     }
 
-    private func isGone(_ pid: pid_t) -> Bool {
-        guard let stat = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8) else { return true }
-        return stat.contains(") Z")
-    }
-
     @Test(arguments: Site.isRoot ? [Run.Identity.ordinaryUser, .caller] : [.caller]) func oneIsStartedListedEnteredAndStopped(
         _ identity: Run.Identity
     ) throws {
@@ -79,7 +74,7 @@ struct InstanceTests {
         #expect(try place.run("exec", "-B", "/usr:/mnt", "instance://web", "true").error.contains("--bind has no effect"))
         let stopped = try place.run("instance", "stop", "web")
         #expect(stopped.error.contains("Stopping web instance of \(try image()) (PID=\(pid))"))
-        #expect(isGone(pid))
+        #expect(Processes.isGone(pid))
         #expect(try place.run("exec", "instance://web", "true").status == 255)
         #expect(try place.run("instance", "list").output.split(separator: "\n").count == 1)
     }
@@ -132,11 +127,11 @@ struct InstanceTests {
         #expect(try place.run("instance", "start", "-B", place.scratch.path, path, "svc").status == 0)
         let pid = try place.pid("svc")
         usleep(300_000)
-        #expect(!isGone(pid))
+        #expect(!Processes.isGone(pid))
         // A shell ignores SIGINT in the background; SIGTERM it takes.
         #expect(try place.run("instance", "stop", "--signal", "TERM", "svc").status == 0)
         #expect((try? String(contentsOfFile: marker, encoding: .utf8)) == "gentle\n")
-        #expect(isGone(pid))
+        #expect(Processes.isGone(pid))
     }
 
     @Test func aProgramThatFailsIsStartedAgain() throws {
@@ -149,12 +144,12 @@ struct InstanceTests {
         #expect(Wait.until(10) { ((try? String(contentsOfFile: counter, encoding: .utf8)) ?? "").count == 6 })
         usleep(200_000)
         let pid = try place.pid("svc")
-        #expect(!isGone(pid))
+        #expect(!Processes.isGone(pid))
         // The program, not the instance, is killed: it is back within a second.
         _ = try place.run("exec", "instance://svc", "sh", "-c", "kill -9 $(grep -l sleep /proc/[0-9]*/comm | cut -d/ -f3)")
         #expect(Wait.until(2) { ((try? String(contentsOfFile: counter, encoding: .utf8)) ?? "").count == 8 })
         #expect(try place.run("instance", "stop", "svc").status == 0)
-        #expect(isGone(pid))
+        #expect(Processes.isGone(pid))
         // With a limit it gives up.
         try? FileManager.default.removeItem(atPath: counter)
         let bad = try image(startScript: "    echo x >> \(counter)\n    sleep 0.02\n    exit 9", place.scratch)
@@ -191,7 +186,7 @@ struct InstanceTests {
         let title = String(decoding: try Data(contentsOf: URL(filePath: "/proc/\(parent)/cmdline")).prefix { $0 != 0 }, as: UTF8.self)
         #expect(title.hasPrefix("Singularity instance: "))
         kill(which == "init" ? pid : parent, SIGKILL)
-        #expect(Wait.until(5) { isGone(pid) && isGone(parent) })
+        #expect(Wait.until(5) { Processes.isGone(pid) && Processes.isGone(parent) })
         #expect(try place.run("instance", "list").output.split(separator: "\n").count == 1)
         // What was written is there, line after line.
         let lines = try String(contentsOfFile: data, encoding: .utf8).split(separator: "\n")

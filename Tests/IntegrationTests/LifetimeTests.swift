@@ -16,15 +16,7 @@ struct LifetimeTests {
     }
 
     /// Image servers of this suite's containers: processes of the name whose command line has the image's.
-    private func servers() -> [pid_t] {
-        let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
-        return names.compactMap { pid_t($0) }.filter { pid in
-            guard (try? String(contentsOfFile: "/proc/\(pid)/comm", encoding: .utf8)) == "singularity-fs\n" else { return false }
-            let words = (try? Data(contentsOf: URL(filePath: "/proc/\(pid)/cmdline"))) ?? Data()
-            guard String(decoding: words, as: UTF8.self).contains("lifetime.sif") else { return false }
-            return !((try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)) ?? ") Z").contains(") Z")
-        }
-    }
+    private func servers() -> [pid_t] { Processes.living(named: "singularity-fs", with: "lifetime.sif") }
 
     private func expectNothingLeft(sourceLocation: SourceLocation = #_sourceLocation) {
         // Three seconds for the next container, and what a busy machine needs.

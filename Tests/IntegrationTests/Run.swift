@@ -125,3 +125,20 @@ enum Wait {
         return condition()
     }
 }
+
+/// Processes of this host.
+enum Processes {
+    /// Those of a name whose command line has a text; zombies do nothing any more.
+    static func living(named name: String, with text: String) -> [pid_t] {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+        return names.compactMap { pid_t($0) }.filter { pid in
+            guard (try? String(contentsOfFile: "/proc/\(pid)/comm", encoding: .utf8)) == name + "\n" else { return false }
+            let words = (try? Data(contentsOf: URL(filePath: "/proc/\(pid)/cmdline"))) ?? Data()
+            return String(decoding: words, as: UTF8.self).contains(text) && !isGone(pid)
+        }
+    }
+
+    static func isGone(_ pid: pid_t) -> Bool {
+        (try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8))?.contains(") Z") ?? true
+    }
+}

@@ -16,18 +16,8 @@ struct SharedImageTests {
             try FileManager.default.copyItem(atPath: Site.debian.get(), toPath: path)
         }
 
-        /// Living processes with a name, and the image in their command line.
-        func processes(_ comm: String) -> [pid_t] {
-            let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
-            return names.compactMap { pid_t($0) }.filter { pid in
-                (try? String(contentsOfFile: "/proc/\(pid)/comm", encoding: .utf8)) == comm + "\n"
-                    && String(decoding: (try? Data(contentsOf: URL(filePath: "/proc/\(pid)/cmdline"))) ?? Data(), as: UTF8.self).contains(
-                        name)
-                    && !((try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)) ?? ") Z").contains(") Z")
-            }
-        }
-        var keepers: [pid_t] { processes("singularity-own") }
-        var servers: [pid_t] { processes("singularity-fs") }
+        var keepers: [pid_t] { Processes.living(named: "singularity-own", with: name) }
+        var servers: [pid_t] { Processes.living(named: "singularity-fs", with: name) }
 
         func start(
             _ script: String, _ options: [String] = [], as identity: Run.Identity = .ordinaryUser, environment: [String: String] = [:]

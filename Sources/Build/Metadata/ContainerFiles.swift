@@ -1,5 +1,5 @@
-import Messages
 import ImageTree
+import Messages
 import Registry
 
 /// What a container knows of itself: labels, environment, scripts, the text that it was built from. It is written into

@@ -1,5 +1,5 @@
-import Messages
 import ImageTree
+import Messages
 
 /// What `inspect` prints of a container: labels, environment, scripts, help and definition, of the container and its apps.
 public struct InspectMetadata {

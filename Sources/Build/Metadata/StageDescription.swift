@@ -1,7 +1,7 @@
-import Messages
 import Definition
 import ImageTree
 import Linux
+import Messages
 
 /// Writes what a definition says of its image into the finished tree: labels, environment, scripts, help, and the
 /// definition itself.

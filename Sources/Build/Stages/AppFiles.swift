@@ -1,6 +1,6 @@
-import Messages
 import Definition
 import ImageTree
+import Messages
 
 /// An app of the Scientific Filesystem in a container: its folders and scripts below `/scif/apps/NAME`.
 struct AppFiles {

@@ -1,6 +1,6 @@
-import Messages
 import Glibc
 import Linux
+import Messages
 
 /// Tells programs how far a build is: a JSON object a line on standard output (`--json`).
 ///

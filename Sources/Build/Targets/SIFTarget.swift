@@ -1,7 +1,7 @@
-import Messages
 import Glibc
 import ImageTree
 import Linux
+import Messages
 import SIF
 import SquashFS
 

@@ -90,10 +90,7 @@ struct DriverFiles {
 
     /// The regular file behind a path of the driver's tree; links are followed inside it.
     private static func resolved(_ path: String, _ root: String) -> String? {
-        if root.isEmpty {
-            guard let real = Files.resolved(path), Files.status(real)?.st_mode ?? 0 & S_IFMT != 0 else { return nil }
-            return real
-        }
+        if root.isEmpty { return Files.resolved(path) }
         guard let folder = try? OwnedDescriptor.open(root, O_RDONLY | O_DIRECTORY),
             let file = try? Files.open(inRoot: folder.rawValue, path, O_PATH_FLAG)
         else { return nil }

@@ -35,67 +35,49 @@ struct ImageMounting {
 final class MountedImages {
     /// One of them.
     final class Part {
+        enum Kind: Equatable {
+            /// The path is copied in the new mount namespace.
+            case directory(String)
+            /// Served by fuse2fs.
+            case ext
+            case squashFS
+        }
+
+        let kind: Kind
+        let isReadOnly: Bool
         private var means: RootMount.Means?
-        private var tree: DetachedMount?
-        /// For a directory: its path, to be copied in the new mount namespace.
-        private let directory: String?
-        private(set) var isReadOnly: Bool
+
+        init(_ kind: Kind, isReadOnly: Bool, _ means: consuming RootMount.Means?) {
+            self.kind = kind
+            self.isReadOnly = isReadOnly
+            self.means = means
+        }
+
         /// Changes of an overlay are in `upper` and `work` below it.
-        let isDirectoryOrExt: Bool
-        /// Served by a program, which makes no upper directory for the kernel's overlay.
-        let isServed: Bool
-
-        init(means: consuming RootMount.Means) {
-            self.means = .some(means)
-            directory = nil
-            isReadOnly = true
-            isDirectoryOrExt = false
-            isServed = true
-        }
-
-        init(tree: consuming DetachedMount, isReadOnly: Bool) {
-            self.tree = .some(tree)
-            directory = nil
-            self.isReadOnly = isReadOnly
-            isDirectoryOrExt = true
-            isServed = true
-        }
-
-        init(directory: String, isReadOnly: Bool) {
-            self.directory = directory
-            self.isReadOnly = isReadOnly
-            isDirectoryOrExt = true
-            isServed = false
-        }
+        var mayHaveChanges: Bool { kind != .squashFS }
 
         /// Copies a directory, while the host's tree is in reach.
         func prepare() throws(SystemError) {
-            guard let directory else { return }
-            let copy = try DetachedMount(copyOf: directory, recursive: false)
+            guard case .directory(let path) = kind else { return }
+            let copy = try DetachedMount(copyOf: path, recursive: false)
             try copy.restrict(isReadOnly ? [.noSuid, .noDev, .readOnly] : [.noSuid, .noDev], recursive: false)
-            tree = .some(copy)
+            means = .some(.tree(copy))
         }
 
         /// Mounts it at a place of the session.
         func mount(on place: String, uid: UInt32, gid: UInt32) throws(SystemError) {
             try Session.makeDirectory(place, mode: 0o755)
-            if let tree = tree.take() { return try tree.attach(to: place) }
             if let means = means.take() { try RootMount.mount(means, nil, on: place, uid: uid, gid: gid) }
         }
 
         /// Forgets this process's copies of the descriptors.
-        func giveAway() {
-            _ = means.take()
-            _ = tree.take()
-        }
+        func giveAway() { _ = means.take() }
     }
 
     private(set) var overlays: [Part] = []
     private(set) var data: [Part] = []
     /// Views of the data images, to tell files from directories; nil for ext images.
     private var views: [RootView?] = []
-
-    init() {}
 
     init(_ plan: LaunchPlan, _ mounting: ImageMounting) throws {
         for overlay in plan.overlays { overlays.append(try Self.overlay(overlay, mounting)) }
@@ -105,13 +87,11 @@ final class MountedImages {
                 return sif.descriptors.first { $0.partition?.type == .data } ?? sif.primaryPartition
             }
             if case .ext(let offset) = file.content {
-                data.append(
-                    Part(
-                        tree: try ExtMount.mount(image.path, offset: offset, isReadOnly: image.isReadOnly, mounting.identity),
-                        isReadOnly: image.isReadOnly))
+                let tree = try ExtMount.mount(image.path, offset: offset, isReadOnly: image.isReadOnly, mounting.identity)
+                data.append(Part(.ext, isReadOnly: image.isReadOnly, .tree(tree)))
                 views.append(nil)
             } else {
-                data.append(Part(means: try mounting.means(of: file)))
+                data.append(Part(.squashFS, isReadOnly: true, try mounting.means(of: file)))
                 views.append(RootView(file))
             }
         }
@@ -129,13 +109,7 @@ final class MountedImages {
                 "\(name): there is no such file or directory; create a directory for it, or see `singularity overlay create`")
         }
         if status.st_mode & S_IFMT == S_IFDIR {
-            // Who may not write to it can still read it.
-            var isReadOnly = overlay.isReadOnly
-            if !isReadOnly && access(overlay.path, W_OK) != 0 {
-                mounting.log.warning("\(name) cannot be written by this user: it is used read-only")
-                isReadOnly = true
-            }
-            return Part(directory: overlay.path, isReadOnly: isReadOnly)
+            return Part(.directory(overlay.path), isReadOnly: isReadOnly(overlay, name, mounting.log), nil)
         }
         let file = try ImageFile.openPart(overlay.path) { sif in
             sif.descriptors.first { $0.partition?.type == .overlay } ?? sif.primaryPartition
@@ -144,15 +118,19 @@ final class MountedImages {
             if !overlay.isReadOnly {
                 throw RuntimeError.badOption("\(name) is a SquashFS image, which cannot be written; add :ro")
             }
-            return Part(means: try mounting.means(of: file))
+            return Part(.squashFS, isReadOnly: true, try mounting.means(of: file))
         }
-        var isReadOnly = overlay.isReadOnly
-        if !isReadOnly && access(overlay.path, W_OK) != 0 {
-            mounting.log.warning("\(name) cannot be written by this user: it is used read-only")
-            isReadOnly = true
-        }
-        return Part(
-            tree: try ExtMount.mount(overlay.path, offset: offset, isReadOnly: isReadOnly, mounting.identity), isReadOnly: isReadOnly)
+        let isReadOnly = isReadOnly(overlay, name, mounting.log)
+        let tree = try ExtMount.mount(overlay.path, offset: offset, isReadOnly: isReadOnly, mounting.identity)
+        return Part(.ext, isReadOnly: isReadOnly, .tree(tree))
+    }
+
+    /// Who may not write to an overlay can still read it.
+    private static func isReadOnly(_ overlay: RunOptions.Overlay, _ name: String, _ log: Log) -> Bool {
+        if overlay.isReadOnly { return true }
+        if access(overlay.path, W_OK) == 0 { return false }
+        log.warning("\(name) cannot be written by this user: it is used read-only")
+        return true
     }
 
     /// Copies directories, in the new mount namespace.
@@ -179,7 +157,7 @@ final class MountedImages {
                 continue
             }
             let hasUpper =
-                part.isDirectoryOrExt
+                part.mayHaveChanges
                 && Files.status(place + "/upper", followLinks: false).map { $0.st_mode & S_IFMT == S_IFDIR } ?? false
             layers.lowers.insert(hasUpper ? place + "/upper" : place, at: 0)
         }
@@ -189,7 +167,7 @@ final class MountedImages {
 
     /// Whether the kernel's overlay must not be tried: it may take an upper directory that lacks what it needs, and fail
     /// later, and doesn't know how deletions are marked in one that fuse-overlayfs has written.
-    var needsFuseOverlay: Bool { overlays.contains { $0.isServed && $0.isDirectoryOrExt } }
+    var needsFuseOverlay: Bool { overlays.contains { $0.kind == .ext } }
 
     private static func makeOwnDirectory(_ place: String, _ name: String) throws(SystemError) {
         let path = "\(place)/\(name)"

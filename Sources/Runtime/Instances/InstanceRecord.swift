@@ -32,11 +32,7 @@ public struct InstanceRecord: Codable, Sendable {
     public struct Settings: Codable, Sendable {
         /// In the container.
         public var home: String
-        /// Numbers of the capabilities that its programs have, as a mask.
-        public var capabilities: UInt64
-        public var forbidsNewPrivileges: Bool
         public var isFakeRoot: Bool
-        public var umask: UInt32
         /// The command line that started it, without the program.
         public var command: [String]
         public var workingDirectory: String
@@ -59,12 +55,6 @@ public struct InstanceRecord: Codable, Sendable {
 
     /// Whether its first process runs.
     public var isAlive: Bool { bootID == Self.currentBoot && ProcessStart.time(of: pid) == startTime }
-}
-
-/// When processes started.
-enum ProcessStart {
-    /// Ticks since boot, nil for one that is gone or a zombie (proc_pid_stat(5), field 22).
-    static func time(of pid: pid_t) -> UInt64? { Lease.startTime(of: pid) }
 }
 
 /// The instances of a user on this host.

@@ -78,9 +78,8 @@ public struct InstanceStart: Sendable {
     private static func with(_ record: InstanceRecord, _ options: RunOptions, _ facts: HostFacts, _ command: [String]) -> InstanceRecord {
         var record = record
         let settings = InstanceRecord.Settings(
-            home: options.home?.destination ?? (options.fakeRoot ? "/root" : facts.account?.home ?? "/"), capabilities: 0,
-            forbidsNewPrivileges: true, isFakeRoot: options.fakeRoot, umask: options.noUmask ? 0o022 : facts.umask, command: command,
-            workingDirectory: facts.workingDirectory ?? "/", started: time(nil))
+            home: options.home?.destination ?? (options.fakeRoot ? "/root" : facts.account?.home ?? "/"), isFakeRoot: options.fakeRoot,
+            command: command, workingDirectory: facts.workingDirectory ?? "/", started: time(nil))
         record.config = InstanceRecord.encoded(settings)
         return record
     }

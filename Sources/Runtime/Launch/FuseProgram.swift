@@ -87,19 +87,13 @@ enum FuseProgram {
         kill(program, SIGKILL)
         return 1
     }
-
-    /// Where a program of the host is: in the system's own folders, as PATH is the caller's.
-    static func find(_ name: String) -> String? {
-        ["/usr/bin/", "/usr/sbin/", "/bin/", "/sbin/", "/usr/local/bin/", "/usr/local/sbin/"].map { $0 + name }
-            .first { access($0, X_OK) == 0 }
-    }
 }
 
 /// ext2, ext3 and ext4 images, served by fuse2fs: the kernel's own driver is no match for hostile images.
 enum ExtMount {
     /// - Parameter owners: the ids that exist for those who use it; the user namespace has been entered.
     static func mount(_ path: String, offset: UInt64, isReadOnly: Bool, _ owners: RunIdentity) throws -> DetachedMount {
-        guard let program = FuseProgram.find("fuse2fs") else {
+        guard let program = SystemProgram.find("fuse2fs") else {
             throw RuntimeError.badOption("\(path) has an ext file system, which needs the program fuse2fs: install the package fuse2fs")
         }
         // Who may write to the image may change any file in it.

@@ -28,7 +28,7 @@ struct Start {
         try joinGroup()
         try enterNamespaces()
         var mounts = try PreparedMounts(plan.mounts, log)
-        let fuse = try FuseMounts(plan.fuseMounts)
+        var fuse = try FuseMounts(plan.fuseMounts)
         let layer = SessionLayer(plan, view, isDirectory: PreparedMounts.areDirectories(plan.mounts, images: images.isDirectory))
         let hasLayer = try makeRoot(means, layer, &mounts)
         let label = try plan.securityLabel.map { (label) throws(RuntimeError) in try LabelFile(label) }

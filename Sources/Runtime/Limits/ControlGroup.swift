@@ -310,7 +310,7 @@ enum UserScope {
 
     /// Asks systemd's user manager for a scope with this process in it, by the program busctl.
     private static func startScope(_ root: Hierarchy.Unified, _ log: Log) -> String? {
-        guard let busctl = FuseProgram.find("busctl"),
+        guard let busctl = SystemProgram.find("busctl"),
             Environment["DBUS_SESSION_BUS_ADDRESS"] != nil || Environment["XDG_RUNTIME_DIR"] != nil
         else { return nil }
         let name = "singularity-\(getpid()).scope"

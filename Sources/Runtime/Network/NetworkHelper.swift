@@ -23,6 +23,8 @@ final class NetworkHelper: Sendable {
         var ready: SharedDescriptor
         /// As long as it is open, the program runs.
         var life: SharedDescriptor
+        /// What slirp4netns is told when it runs, and its socket; nil where there is nothing to tell.
+        var forwarding: (socket: String, ports: [PortMapping])?
     }
 
     private let means: Means
@@ -54,8 +56,8 @@ final class NetworkHelper: Sendable {
 
     /// Forks the process that becomes slirp4netns or pasta.
     private static func outside(_ wanted: String, _ ports: [PortMapping]) throws -> Outside {
-        let slirp = wanted == "pasta" ? nil : FuseProgram.find("slirp4netns")
-        let pasta = wanted == "slirp4netns" ? nil : FuseProgram.find("pasta")
+        let slirp = wanted == "pasta" ? nil : SystemProgram.find("slirp4netns")
+        let pasta = wanted == "slirp4netns" ? nil : SystemProgram.find("pasta")
         guard slirp != nil || pasta != nil else {
             throw RuntimeError.badOption(
                 "--net: a connected network needs the program slirp4netns or pasta, which this host lacks (Debian's packages slirp4netns and passt); --network none needs none"
@@ -95,11 +97,9 @@ final class NetworkHelper: Sendable {
         close(number[0])
         close(ready[1])
         close(life[0])
-        let result = Outside(
+        return Outside(
             process: process, number: SharedDescriptor(OwnedDescriptor(number[1])), ready: SharedDescriptor(OwnedDescriptor(ready[0])),
-            life: SharedDescriptor(OwnedDescriptor(life[1])))
-        if let socket, slirp != nil { PortMapping.pending = (socket, ports) }
-        return result
+            life: SharedDescriptor(OwnedDescriptor(life[1])), forwarding: slirp == nil ? nil : socket.map { ($0, ports) })
     }
 
     private static func become(_ words: [String]) -> Never {
@@ -143,7 +143,6 @@ final class NetworkHelper: Sendable {
     func connect() throws(RuntimeError) {
         var byte: UInt8 = 1
         guard write(inner.rawValue, &byte, 1) == 1 else { throw .step("connecting the network", SystemError.last("write"), hint: "") }
-        shutdown(outer.rawValue, 0)
         guard retryingOnInterrupt({ read(inner.rawValue, &byte, 1) }) == 1, byte == 1 else { _exit(255) }
     }
 
@@ -174,7 +173,7 @@ final class NetworkHelper: Sendable {
         guard retryingOnInterrupt({ read(outside.ready.rawValue, &byte, 1) }) == 1 else {
             throw RuntimeError.badOption("the network could not be connected: slirp4netns or pasta has failed")
         }
-        if let (socket, ports) = PortMapping.pending {
+        if let (socket, ports) = outside.forwarding {
             defer { unlink(socket) }
             for port in ports { try port.open(through: socket) }
         }
@@ -196,9 +195,6 @@ package struct PortMapping: Sendable, Equatable {
     package var host: UInt16
     package var container: UInt16
     package var protocolName: String
-
-    /// What slirp4netns is told when it runs: its socket and the ports. Written once, before any thread exists.
-    nonisolated(unsafe) static var pending: (socket: String, ports: [PortMapping])?
 
     package static func parse(_ arguments: [String]) throws(RuntimeError) -> [PortMapping] {
         var out: [PortMapping] = []

@@ -3,8 +3,6 @@ import Messages
 
 /// The plan for people and for programs: `--explain`.
 extension LaunchPlan {
-    /// - Parameters:
-    ///   - scripts: the image's environment scripts, for the values that variables come to.
     public func explanation(_ facts: HostFacts) -> String {
         var out: [String] = []
         func section(_ title: String, _ lines: [String]) {

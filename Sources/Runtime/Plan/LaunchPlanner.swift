@@ -186,13 +186,13 @@ package struct LaunchPlanner {
         case .single(let uid, _): set = uid == 0 && options.fakeRoot ? .full : []
         case .ranges: set = .full
         }
-        for word in options.droppedCapabilities { set.subtract(named(word, "--drop-caps")) }
-        for word in options.addedCapabilities { set.formUnion(named(word, "--add-caps")) }
+        for word in options.droppedCapabilities { set.subtract(CapabilitySet(named: word) ?? []) }
+        for word in options.addedCapabilities { set.formUnion(CapabilitySet(named: word) ?? []) }
+        // The usual case need not ask what the kernel has.
+        if set.isEmpty { return [] }
         // Root of a container engine often has not all of them itself.
         return set.intersection(identity == .host ? CapabilitySet.effective : .full)
     }
-
-    private func named(_ word: String, _ option: String) -> CapabilitySet { CapabilitySet(named: word) ?? [] }
 
     // MARK: Working directory
 

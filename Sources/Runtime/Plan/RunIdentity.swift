@@ -54,7 +54,7 @@ public enum RunIdentity: Sendable, Equatable {
         switch self {
         case .host: .asStored
         case .single(let uid, let gid): .single(uid: uid, gid: gid)
-        case .ranges(let ids): .within(users: SubordinateIDs.count(ids.users), groups: SubordinateIDs.count(ids.groups))
+        case .ranges(let ids): ids.ownership
         }
     }
 
@@ -63,17 +63,12 @@ public enum RunIdentity: Sendable, Equatable {
         switch self {
         case .host: ([], [])
         case .single(let uid, let gid): (["\(uid) \(facts.uid) 1"], ["\(gid) \(facts.gid) 1"])
-        case .ranges(let ids): (Self.lines(ids.users, facts.uid), Self.lines(ids.groups, facts.gid))
+        case .ranges(let ids): (SubordinateIDs.map(ids.users, caller: facts.uid), SubordinateIDs.map(ids.groups, caller: facts.gid))
         }
     }
+}
 
-    private static func lines(_ ranges: [SubordinateIDs.Range], _ caller: UInt32) -> [String] {
-        var out = ["0 \(caller) 1"]
-        var next: UInt32 = 1
-        for range in ranges {
-            out.append("\(next) \(range.start) \(range.count)")
-            next += range.count
-        }
-        return out
-    }
+extension SubordinateIDs {
+    /// Whose the files of an image appear to be where these ids exist.
+    var ownership: SquashFSServer.Ownership { .within(users: Self.count(users), groups: Self.count(groups)) }
 }

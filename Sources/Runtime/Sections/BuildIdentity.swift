@@ -41,7 +41,7 @@ public enum BuildIdentity: Sendable, Equatable {
     var ownership: SquashFSServer.Ownership {
         switch self {
         case .root: .asStored
-        case .ranges(let ids): .within(users: SubordinateIDs.count(ids.users), groups: SubordinateIDs.count(ids.groups))
+        case .ranges(let ids): ids.ownership
         case .recorded: .recorded
         }
     }

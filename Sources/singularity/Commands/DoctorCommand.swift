@@ -1,7 +1,7 @@
-import Messages
 import Build
 import CommandSyntax
 import Linux
+import Messages
 import Runtime
 
 let doctorCommand = Command(
