@@ -84,9 +84,7 @@ package struct EnvironmentScripts {
         }
         /// A value that is evaluated as the inside of double quotes.
         func evaluated(_ text: String) -> String {
-            guard plan.evaluates else { return reference(text) }
-            let quotable = Self.quotable(text)
-            return "\"\(quotable)\""
+            plan.evaluates ? "\"\(Self.quotable(text))\"" : reference(text)
         }
         for variable in plan.initial { lines.append("\(variable.name)=\(reference(variable.value)); export \(variable.name)") }
         lines.append("PWD=\(Self.quoted(workingDirectory)); export PWD")

@@ -36,8 +36,6 @@ public struct InstanceRecord: Codable, Sendable {
         /// The command line that started it, without the program.
         public var command: [String]
         public var workingDirectory: String
-        /// Unix time, seconds.
-        public var started: Int
     }
 
     public var settings: Settings? {

@@ -79,7 +79,7 @@ public struct InstanceStart: Sendable {
         var record = record
         let settings = InstanceRecord.Settings(
             home: options.home?.destination ?? (options.fakeRoot ? "/root" : facts.account?.home ?? "/"), isFakeRoot: options.fakeRoot,
-            command: command, workingDirectory: facts.workingDirectory ?? "/", started: time(nil))
+            command: command, workingDirectory: facts.workingDirectory ?? "/")
         record.config = InstanceRecord.encoded(settings)
         return record
     }

@@ -102,9 +102,6 @@ public struct Configuration: Sendable, Equatable {
 
     public subscript(_ name: String) -> String { values(name).last ?? "" }
 
-    /// Whether somebody has set it.
-    public func isSet(_ name: String) -> Bool { values[name] != nil }
-
     /// Sets a directive.
     /// - Throws: ``RuntimeError/badOption(_:)`` where the name or the value is not known.
     public mutating func set(_ name: String, to words: [String]) throws(RuntimeError) {
