@@ -22,7 +22,7 @@ public struct BlobCache: Sendable {
         try Files.makeDirectories(folder + "/blobs/sha512", mode: 0o700)
         try Files.makeDirectories(folder + "/leases", mode: 0o700)
         try Files.makeDirectories(folder + "/tags", mode: 0o700)
-        use = FileLock.share(folder)
+        use = if case .taken(let lock) = FileLock.share(folder) { lock } else { nil }
     }
 
     /// Where a blob is or will be.

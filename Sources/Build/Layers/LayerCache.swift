@@ -116,10 +116,7 @@ public struct LayerCache: Sendable {
         var total = entries.reduce(0) { $0 + $1.size }
         for entry in entries.sorted(by: { $0.lastUse < $1.lastUse }) where total > limit && !kept.contains(entry.path) {
             // A build marks what it uses.
-            guard let mark = FileLock.own(entry.path) else { continue }
-            _ = mark
-            Self.remove(entry.path)
-            total -= entry.size
+            if FileLock.whenUnused(entry.path, { Self.remove(entry.path) }) { total -= entry.size }
         }
     }
 }

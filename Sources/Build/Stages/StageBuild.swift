@@ -102,9 +102,19 @@ final class StageBuild {
                 throw error
             }
         }
-        let result: (path: String, isCached: Bool)
+        var result: (path: String, isCached: Bool)
         if options.usesLayerCache {
             result = try options.layers.layer(key, note: note, make: make)
+            // Who cleans up may take it before it is marked as used.
+            marking: while true {
+                switch FileLock.share(result.path) {
+                case .taken(let mark):
+                    marks.append(mark)
+                    break marking
+                case .unknown: break marking
+                case .gone: result = try options.layers.layer(key, note: note, make: make)
+                }
+            }
         } else {
             count += 1
             let path = "\(temporary.path)/layer\(count).sqfs"
@@ -115,7 +125,6 @@ final class StageBuild {
         events.section(
             title, line: line, state: result.isCached ? "cached" : "done", seconds: BuildEvents.now - start,
             bytes: Files.status(result.path).map { UInt64($0.st_size) })
-        if let mark = FileLock.share(result.path) { marks.append(mark) }
         let image = try LayerFile.open(result.path)
         if try LayerFile.isWhole(image) { tree = StageTree() }
         // Nothing but a root directory: nothing to mount.

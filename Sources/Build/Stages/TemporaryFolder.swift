@@ -14,13 +14,24 @@ final class TemporaryFolder {
 
     init(in folder: String, identity: BuildIdentity) throws {
         Self.removeLeftovers(in: folder, identity)
-        path = "\(folder)/\(Self.prefix)\(getuid())-\(getpid())-\(UInt32.random(in: 0 ... .max))"
-        guard mkdir(path, 0o700) == 0 else {
-            throw BuildError.refused(
-                "cannot make a temporary directory (\(SystemError.last("mkdir \(path)"))); name another place with --tmpdir")
-        }
-        lock = FileLock.share(path)
         self.identity = identity
+        while true {
+            let path = "\(folder)/\(Self.prefix)\(getuid())-\(getpid())-\(UInt32.random(in: 0 ... .max))"
+            guard mkdir(path, 0o700) == 0 else {
+                throw BuildError.refused(
+                    "cannot make a temporary directory (\(SystemError.last("mkdir \(path)"))); name another place with --tmpdir")
+            }
+            switch FileLock.share(path) {
+            case .taken(let lock):
+                (self.path, self.lock) = (path, lock)
+                return
+            case .unknown:
+                (self.path, self.lock) = (path, nil)
+                return
+            // Another build has taken it for a leftover before it was locked.
+            case .gone: rmdir(path)
+            }
+        }
     }
 
     /// Removes everything in it. Files of subordinate ids need the user namespace of the build.
@@ -42,9 +53,7 @@ final class TemporaryFolder {
         for name in (try? Files.entries(folder)) ?? [] where name.hasPrefix(own) {
             let path = "\(folder)/\(name)"
             guard let status = Files.status(path, followLinks: false), status.st_uid == getuid(), Files.isDirectory(path) else { continue }
-            guard let lock = FileLock.own(path) else { continue }
-            _ = lock
-            remove(path, identity)
+            _ = FileLock.whenUnused(path) { remove(path, identity) }
         }
     }
 }

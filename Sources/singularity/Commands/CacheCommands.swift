@@ -146,9 +146,12 @@ struct CacheEntry {
     func remove() -> Bool {
         // Blobs are in use as long as anybody fetches or builds; an open image stays readable without its name.
         let lockPath = kind == .blob ? UserFolders.cache + "/blob" : path
-        guard kind == .image || FileLock.own(lockPath) != nil else { return false }
-        if kind == .layer { LayerCache.remove(path) } else { Files.removeTree(path) }
-        return true
+        func removeNow() { if kind == .layer { LayerCache.remove(path) } else { Files.removeTree(path) } }
+        if kind == .image {
+            removeNow()
+            return true
+        }
+        return FileLock.whenUnused(lockPath, removeNow)
     }
 
     // MARK: Text
