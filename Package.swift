@@ -62,7 +62,7 @@ let package = Package(
         module("SIF", ["BlockIO", "Linux"]),
         module("SquashFS", ["BlockIO", "Compression", "Linux", crypto]),
         module("Archive", ["BlockIO", "CArchive"]),
-        module("ExtFS", ["BlockIO", "CExt2"]),
+        module("ExtFS", ["BlockIO", "CExt2", "CLinux", "Linux"]),
         module("ImageTree", ["Archive", "BlockIO", "CLinux", "Linux", "SquashFS"]),
         module(
             "Registry",
@@ -72,11 +72,11 @@ let package = Package(
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
                 .product(name: "TOMLKit", package: "TOMLKit"),
             ]),
-        module("FUSEServer", ["BlockIO", "CLinux", "Linux", "SquashFS"]),
+        module("FUSEServer", ["BlockIO", "CExt2", "CLinux", "ExtFS", "Linux", "SquashFS"]),
         module(
             "Runtime",
             [
-                "BlockIO", "CLinux", "CSeccomp", "FUSEServer", "Linux", "Messages", "SIF", "SquashFS",
+                "BlockIO", "CLinux", "CSeccomp", "ExtFS", "FUSEServer", "Linux", "Messages", "SIF", "SquashFS",
                 .product(name: "TOMLKit", package: "TOMLKit"), .product(name: "Yams", package: "Yams"),
             ]),
         module(

@@ -108,7 +108,7 @@ int clinux_bring_up_loopback(void) {
     return result;
 }
 
-int clinux_attach_loop(int file, uint64_t offset, uint64_t size_limit, int *number) {
+int clinux_attach_loop(int file, uint64_t offset, uint64_t size_limit, int writable, int *number) {
     char path[32];
     struct loop_config config;
     int attempt, control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
@@ -117,13 +117,13 @@ int clinux_attach_loop(int file, uint64_t offset, uint64_t size_limit, int *numb
     config.fd = (uint32_t)file;
     config.info.lo_offset = offset;
     config.info.lo_sizelimit = size_limit;
-    config.info.lo_flags = LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR;
+    config.info.lo_flags = (writable ? 0 : LO_FLAGS_READ_ONLY) | LO_FLAGS_AUTOCLEAR;
     /* Another process may take the device between the two calls: try again. */
     for (attempt = 0; attempt < 64; attempt++) {
         int device, index = ioctl(control, LOOP_CTL_GET_FREE);
         if (index < 0) break;
         snprintf(path, sizeof path, "/dev/loop%d", index);
-        device = open(path, O_RDONLY | O_CLOEXEC);
+        device = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
         if (device < 0) break;
         if (ioctl(device, LOOP_CONFIGURE, &config) == 0) {
             close(control);
@@ -335,4 +335,12 @@ uint64_t clinux_effective_capabilities(void) {
     struct __user_cap_data_struct data[2];
     if (syscall(SYS_capget, &header, data) != 0) return 0;
     return data[0].effective | (uint64_t)data[1].effective << 32;
+}
+
+int clinux_reserve(int file, uint64_t offset, uint64_t length) {
+    return fallocate(file, FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length);
+}
+
+int clinux_punch_hole(int file, uint64_t offset, uint64_t length) {
+    return fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length);
 }

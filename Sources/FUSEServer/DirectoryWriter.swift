@@ -17,11 +17,17 @@ struct DirectoryWriter {
     /// Bytes of a fuse_dirent before the name.
     private static let headSize = 24
 
+    private func size(of name: [UInt8]) -> Int {
+        ((isPlus ? MemoryLayout<fuse_entry_out>.size : 0) + Self.headSize + name.count + 7) & ~7
+    }
+
+    func hasRoom(for name: [UInt8]) -> Bool { used + size(of: name) <= buffer.count }
+
     /// - Parameter next: where a later request goes on behind this entry.
     /// - Returns: false where there is no room left.
     mutating func add(_ name: [UInt8], inode: UInt64, type: UInt32, next: UInt64, entry: fuse_entry_out) -> Bool {
         let prefix = isPlus ? MemoryLayout<fuse_entry_out>.size : 0
-        let size = (prefix + Self.headSize + name.count + 7) & ~7
+        let size = size(of: name)
         guard used + size <= buffer.count else { return false }
         let target = UnsafeMutableRawBufferPointer(rebasing: buffer[used..<used + size])
         target.initializeMemory(as: UInt8.self, repeating: 0)

@@ -27,3 +27,11 @@ struct Request {
         return [UInt8](rest[..<end])
     }
 }
+
+/// The part of fuse_init_in that all kernels send.
+struct FUSEInit: BitwiseCopyable {
+    var major: UInt32
+    var minor: UInt32
+    var max_readahead: UInt32
+    var flags: UInt32
+}

@@ -9,13 +9,37 @@ public final class Lease: Sendable {
     private let path: String
     private let content: String
 
+    /// Who holds a lease, as it says.
+    public struct Holder: Sendable {
+        public var host: String
+        public var process: pid_t
+        public var isOfThisHost: Bool
+        public var isClosing: Bool
+        public var isAlive: Bool
+        public var note: String
+        /// Unix seconds.
+        public var since: Int64
+
+        /// For people.
+        public var text: String {
+            var text = note.isEmpty ? "" : note + ", "
+            text += "process \(process)" + (isOfThisHost ? "" : " on the host \(host)")
+            return since > 0 ? text + " since \(CivilTime(since).rfc3339)" : text
+        }
+    }
+
     /// Seconds without renewal after which another host's lease has ended.
     static let term = 60
 
     /// Takes the lease, nil where somebody alive holds it.
+    /// - Parameter note: who that is, for people.
     /// - Throws: where the directory cannot be written.
-    public static func take(_ path: String) throws(SystemError) -> Lease? {
-        let content = "\(hostName) \(getpid()) \(ProcessStart.time(of: getpid()) ?? 0) \(UInt64.random(in: 0 ... .max))\n"
+    public static func take(_ path: String, note: String = "") throws(SystemError) -> Lease? {
+        let words: [Any] = [
+            hostName, getpid(), ProcessStart.time(of: getpid()) ?? 0, UInt64.random(in: 0 ... .max), time(nil),
+            note.replacing("\n", with: " "),
+        ]
+        let content = words.map { "\($0)" }.joined(separator: " ") + "\n"
         for _ in 0..<3 {
             let raw = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
             if raw >= 0 {
@@ -44,7 +68,41 @@ public final class Lease: Sendable {
     public func renew() { utimes(path, nil) }
 
     /// Gives it back.
-    public func release() { if (try? Files.readText(path)) == content { unlink(path) } }
+    public func release() {
+        if let text = try? Files.readText(path), text == content || text == Self.closing + content { unlink(path) }
+    }
+
+    private static let closing = "closing "
+
+    /// Says that it will be given back soon.
+    public func announceEnd() {
+        guard (try? Files.readText(path)) == content else { return }
+        try? Files.replace(path, with: Array((Self.closing + content).utf8), mode: 0o600)
+    }
+
+    /// Who holds a lease; nil where nobody does.
+    public static func holder(_ path: String) -> Holder? {
+        guard var text = try? Files.readText(path), let status = Files.status(path) else { return nil }
+        let isClosing = text.hasPrefix(closing)
+        if isClosing { text.removeFirst(closing.count) }
+        let words = text.split(separator: " ", maxSplits: 5, omittingEmptySubsequences: false)
+        guard words.count >= 3, let process = pid_t(words[1]), let started = UInt64(words[2]) else { return nil }
+        let isOfThisHost = words[0] == hostName
+        return Holder(
+            host: String(words[0]), process: process, isOfThisHost: isOfThisHost, isClosing: isClosing,
+            isAlive: isOfThisHost ? ProcessStart.time(of: process) == started : age(status, path) <= term,
+            note: words.count > 5 ? words[5].trimmingNewline : "", since: words.count > 4 ? Int64(words[4]) ?? 0 : 0)
+    }
+
+    /// Seconds since a file was last touched, by the clock of the file system's host where that can be asked.
+    private static func age(_ status: stat, _ path: String) -> Int {
+        let probe = "\(path).\(getpid()).\(UInt32.random(in: 0 ... .max))"
+        defer { unlink(probe) }
+        guard let file = try? OwnedDescriptor.open(probe, O_WRONLY | O_CREAT | O_EXCL, mode: 0o600),
+            let now = try? Files.status(file.rawValue, name: probe)
+        else { return time(nil) - status.st_mtim.tv_sec }
+        return now.st_mtim.tv_sec - status.st_mtim.tv_sec
+    }
 
     /// Makes something that is not there yet: of several processes that want it one makes it, the others wait.
     /// - Parameters:
@@ -70,13 +128,9 @@ public final class Lease: Sendable {
     /// What a lease says whose holder is gone, nil where it may be alive.
     private static func staleContent(_ path: String) -> String? {
         guard let text = try? Files.readText(path), let status = Files.status(path) else { return nil }
-        let words = text.split(separator: " ")
-        if words.count >= 3, words[0] == hostName, let pid = pid_t(words[1]), let started = UInt64(words[2]) {
-            return ProcessStart.time(of: pid) == started ? nil : text
-        }
+        if let holder = holder(path) { return holder.isAlive ? nil : text }
         // A lease without content is being written, or its writer died in that moment.
-        let age = time(nil) - status.st_mtim.tv_sec
-        return age > term ? text : nil
+        return age(status, path) > term ? text : nil
     }
 
     /// Two processes may find the same stale lease: only one of them can rename it away, and one that caught a new
@@ -93,4 +147,8 @@ public final class Lease: Sendable {
         gethostname(&buffer, 255)
         return String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
     }
+}
+
+extension Substring {
+    fileprivate var trimmingNewline: String { hasSuffix("\n") ? String(dropLast()) : String(self) }
 }

@@ -30,6 +30,16 @@ public final class Monitor: @unchecked Sendable {
     /// Gives the lock up until somebody calls ``wakeAll()``. Only with the lock held.
     public func wait() { pthread_cond_wait(condition, mutex) }
 
+    /// Gives it up for a while at most. Only with the lock held.
+    public func wait(milliseconds: Int) {
+        var end = timespec()
+        clock_gettime(CLOCK_REALTIME, &end)
+        let nanoseconds = end.tv_nsec + milliseconds % 1000 * 1_000_000
+        end.tv_sec += milliseconds / 1000 + nanoseconds / 1_000_000_000
+        end.tv_nsec = nanoseconds % 1_000_000_000
+        pthread_cond_timedwait(condition, mutex, &end)
+    }
+
     /// Wakes one thread in ``wait()``.
     public func wakeOne() { pthread_cond_signal(condition) }
 

@@ -94,7 +94,7 @@ int clinux_affinity_count(void);
 /* Attaches `file` read-only to a free loop device that detaches itself when it
  * is closed or unmounted (LO_FLAGS_AUTOCLEAR). Returns the open loop device and
  * writes its number, or -1 with errno. offset and size_limit are bytes. */
-int clinux_attach_loop(int file, uint64_t offset, uint64_t size_limit, int *number);
+int clinux_attach_loop(int file, uint64_t offset, uint64_t size_limit, int writable, int *number);
 
 /* Empties the inheritable, permitted, effective, bounding and ambient sets. */
 int clinux_drop_capabilities(void);
@@ -127,5 +127,9 @@ int clinux_seccomp_filter(const void *program, size_t size);
 /* Puts a title in the place of the command line that `ps` shows. The words of argv and the variables of the
  * environment are overwritten: nothing may use them any more. */
 void clinux_set_title(char **argv, const char *title);
+
+/* fallocate(2): takes room without changing the size; makes a hole. 0, or -1 with errno. */
+int clinux_reserve(int file, uint64_t offset, uint64_t length);
+int clinux_punch_hole(int file, uint64_t offset, uint64_t length);
 
 #endif

@@ -11,8 +11,8 @@ public struct ImageFile: Sendable {
         case squashFS(SquashFSImage, file: SharedDescriptor, offset: UInt64, size: UInt64)
         /// An unpacked tree.
         case directory(SharedDescriptor)
-        /// An ext2, ext3 or ext4 file system at `offset` of a file, in bytes.
-        case ext(offset: UInt64)
+        /// An ext2, ext3 or ext4 file system.
+        case ext(ExtPlace)
     }
 
     /// What kinds of files there are, as the configuration tells them apart.
@@ -69,7 +69,7 @@ public struct ImageFile: Sendable {
         guard let status = try? Files.status(file.rawValue, name: path), status.st_mode & S_IFMT == S_IFREG else {
             throw .badImage(path, why: "it is not a file")
         }
-        return try regular(file, path, path, select: select)
+        return try regular(file, Files.resolved(path) ?? path, path, select: select)
     }
 
     private static func regular(
@@ -79,7 +79,7 @@ public struct ImageFile: Sendable {
             let source = try FileSource(file, name: path)
             guard SIFFile.isSIF(source) else {
                 if let offset = extOffset(file.rawValue) {
-                    return ImageFile(path: absolute, content: .ext(offset: offset), container: .extfs)
+                    return ImageFile(path: absolute, content: .ext(ExtPlace(path: absolute, offset: offset, size: 0)), container: .extfs)
                 }
                 let image = try SquashFSImage(source, cacheSize: cacheSize)
                 return ImageFile(
@@ -91,7 +91,8 @@ public struct ImageFile: Sendable {
                     path, why: "it has no partition of the kind that is wanted; `singularity sif list \(path)` shows what it has")
             }
             if nature.fileSystem == .ext3 {
-                return ImageFile(path: absolute, content: .ext(offset: UInt64(partition.offset)), container: .sif)
+                let place = ExtPlace(path: absolute, offset: UInt64(partition.offset), size: UInt64(partition.size))
+                return ImageFile(path: absolute, content: .ext(place), container: .sif)
             }
             try check(nature.fileSystem, nature.architecture, path)
             let slice = try SliceSource(source, offset: UInt64(partition.offset), size: UInt64(partition.size))

@@ -25,7 +25,7 @@ struct ImageServer: ~Copyable {
 
     /// How the image shall be served.
     struct Settings {
-        var ownership: SquashFSServer.Ownership
+        var ownership: Ownership
         var threads: Int
         /// The container's processes have the numbers that the server sees.
         var seesClients: Bool

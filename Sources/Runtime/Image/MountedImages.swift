@@ -11,13 +11,17 @@ struct ImageMounting {
     let isSupervised: Bool
     /// Process numbers mean the same to a server and to the container.
     let sharesProcesses: Bool
+    /// Who wants it, for those that a lease refuses meanwhile.
+    let note: String
     let log: Log
+
+    var ext: ExtMount { ExtMount(identity: identity, note: note, sharesProcesses: sharesProcesses, log: log) }
 
     /// A server of this container's own, or for root the kernel's driver. The user namespace has been entered.
     func means(of image: ImageFile, warmUp: [String] = []) throws -> RootMount.Means {
         switch image.content {
         case .directory(let folder): return .directory(folder.rawValue, path: image.path)
-        case .ext(let offset): return .tree(try ExtMount.mount(image.path, offset: offset, isReadOnly: true, identity))
+        case .ext(let place): return .tree(try ext.mount(place, isReadOnly: true))
         case .squashFS(let squashFS, let file, let offset, let size):
             if identity == .host, let loop = LoopDevice.means(file.rawValue, offset, size, log) { return loop }
             return .server(
@@ -38,7 +42,6 @@ final class MountedImages {
         enum Kind: Equatable {
             /// The path is copied in the new mount namespace.
             case directory(String)
-            /// Served by fuse2fs.
             case ext
             case squashFS
         }
@@ -86,8 +89,8 @@ final class MountedImages {
                 if let id = image.object { return try? sif.descriptor(id: id) }
                 return sif.descriptors.first { $0.partition?.type == .data } ?? sif.primaryPartition
             }
-            if case .ext(let offset) = file.content {
-                let tree = try ExtMount.mount(image.path, offset: offset, isReadOnly: image.isReadOnly, mounting.identity)
+            if case .ext(let place) = file.content {
+                let tree = try mounting.ext.mount(place, isReadOnly: image.isReadOnly)
                 data.append(Part(.ext, isReadOnly: image.isReadOnly, .tree(tree)))
                 views.append(nil)
             } else {
@@ -114,14 +117,14 @@ final class MountedImages {
         let file = try ImageFile.openPart(overlay.path) { sif in
             sif.descriptors.first { $0.partition?.type == .overlay } ?? sif.primaryPartition
         }
-        guard case .ext(let offset) = file.content else {
+        guard case .ext(let place) = file.content else {
             if !overlay.isReadOnly {
                 throw RuntimeError.badOption("\(name) is a SquashFS image, which cannot be written; add :ro")
             }
             return Part(.squashFS, isReadOnly: true, try mounting.means(of: file))
         }
         let isReadOnly = isReadOnly(overlay, name, mounting.log)
-        let tree = try ExtMount.mount(overlay.path, offset: offset, isReadOnly: isReadOnly, mounting.identity)
+        let tree = try mounting.ext.mount(place, isReadOnly: isReadOnly)
         return Part(.ext, isReadOnly: isReadOnly, .tree(tree))
     }
 
@@ -165,9 +168,8 @@ final class MountedImages {
         return layers
     }
 
-    /// Whether the kernel's overlay must not be tried: it may take an upper directory that lacks what it needs, and fail
-    /// later, and doesn't know how deletions are marked in one that fuse-overlayfs has written.
-    var needsFuseOverlay: Bool { overlays.contains { $0.kind == .ext } }
+    /// Whether an overlay is in an ext file system, which has no access control lists here.
+    var hasExt: Bool { overlays.contains { $0.kind == .ext } }
 
     private static func makeOwnDirectory(_ place: String, _ name: String) throws(SystemError) {
         let path = "\(place)/\(name)"

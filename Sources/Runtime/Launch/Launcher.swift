@@ -41,6 +41,13 @@ public struct Launcher {
         return image
     }
 
+    /// What this container is, for those that a lease refuses while it runs.
+    private var note: String {
+        let what = options.instance.map { "the instance \($0.name)" } ?? "a container"
+        let job = Environment["SLURM_JOB_ID"].map { " of job \($0)" } ?? ""
+        return "\(what)\(job) of user \(facts.account?.name ?? "\(facts.uid)")"
+    }
+
     /// Becomes the program.
     /// - Parameter instance: the other side of an instance's start, which wants to know how it went.
     public func launch(_ instance: InstanceStart? = nil) throws -> Never {
@@ -53,7 +60,8 @@ public struct Launcher {
             namespaces.contains(.pid) || network != nil || !options.limits.isEmpty || options.instance != nil
             || needsOwnServers(image, isShared: shared.isThere) && !ContainerInit.hostCollectsOrphans
         func mounting() -> ImageMounting {
-            ImageMounting(identity: identity, isSupervised: isSupervised, sharesProcesses: !namespaces.contains(.pid), log: log)
+            ImageMounting(
+                identity: identity, isSupervised: isSupervised, sharesProcesses: !namespaces.contains(.pid), note: note, log: log)
         }
         let box = MeansBox(nil)
         if !shared.isThere {
@@ -181,8 +189,8 @@ public struct Launcher {
 
     /// Mounts an ext image; what has been mounted can be looked into.
     private func mountExt(_ image: inout ImageFile, _ identity: RunIdentity) throws -> DetachedMount {
-        guard case .ext(let offset) = image.content else { throw RuntimeError.badImage(image.path, why: "it has no ext file system") }
-        let tree = try ExtMount.mount(image.path, offset: offset, isReadOnly: true, identity)
+        guard case .ext(let place) = image.content else { throw RuntimeError.badImage(image.path, why: "it has no ext file system") }
+        let tree = try ExtMount(identity: identity, note: "", sharesProcesses: true, log: log).mount(place, isReadOnly: true)
         let folder = SharedDescriptor(try OwnedDescriptor.open("/proc/self/fd/\(tree.descriptor)", O_RDONLY | O_DIRECTORY))
         image = ImageFile(path: image.path, content: .directory(folder), container: image.container)
         return tree

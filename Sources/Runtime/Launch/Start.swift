@@ -134,14 +134,14 @@ struct Start {
                 try session.write(layer)
                 let layers = try images.layers(session, plan)
                 do throws(SystemError) {
-                    if plan.layerKind == .fuseOverlay || images.needsFuseOverlay {
+                    if plan.layerKind == .fuseOverlay {
                         throw SystemError("use the kernel's overlay", errno: EOPNOTSUPP)
                     }
                     try session.mountOverlay(layers, allowsSetuid: plan.allowsSetuid)
                 } catch {
                     if mayDoWithout && plan.layerKind != .fuseOverlay { throw error }
                     log.verbose("no kernel overlay (\(error)); trying fuse-overlayfs")
-                    try session.mountFuseOverlay(layers, withoutACLs: images.needsFuseOverlay)
+                    try session.mountFuseOverlay(layers, withoutACLs: images.hasExt)
                 }
                 return .overlay
             } catch {

@@ -50,7 +50,7 @@ public enum RunIdentity: Sendable, Equatable {
     }
 
     /// Whose the files of an image appear to be.
-    var ownership: SquashFSServer.Ownership {
+    var ownership: Ownership {
         switch self {
         case .host: .asStored
         case .single(let uid, let gid): .single(uid: uid, gid: gid)
@@ -70,5 +70,5 @@ public enum RunIdentity: Sendable, Equatable {
 
 extension SubordinateIDs {
     /// Whose the files of an image appear to be where these ids exist.
-    var ownership: SquashFSServer.Ownership { .within(users: Self.count(users), groups: Self.count(groups)) }
+    var ownership: Ownership { .within(users: Self.count(users), groups: Self.count(groups)) }
 }

@@ -38,7 +38,7 @@ public enum BuildIdentity: Sendable, Equatable {
     }
 
     /// Whose the files of an image appear to be.
-    var ownership: SquashFSServer.Ownership {
+    var ownership: Ownership {
         switch self {
         case .root: .asStored
         case .ranges(let ids): ids.ownership

@@ -19,18 +19,6 @@ public final class SquashFSServer: @unchecked Sendable {
     private let hasXattrs: Bool
     private let hasRecords: Bool
 
-    /// Whose the files appear to be.
-    public enum Ownership: Sendable {
-        /// As in the image.
-        case asStored
-        /// All files belong to one user and group: the only ones that exist in a user namespace with a single id.
-        case single(uid: UInt32, gid: UInt32)
-        /// As in the image, as far as these many ids exist; others are root's.
-        case within(users: UInt32, groups: UInt32)
-        /// All files belong to root, and an ``OwnerRecord`` says whose they are in the image.
-        case recorded
-    }
-
     public init(_ image: SquashFSImage, ownership: Ownership) {
         self.image = image
         self.ownership = ownership
@@ -147,14 +135,6 @@ public final class SquashFSServer: @unchecked Sendable {
         reply.send(out)
     }
 
-    /// The part of fuse_init_in that all kernels send.
-    private struct FUSEInit: BitwiseCopyable {
-        var major: UInt32
-        var minor: UInt32
-        var max_readahead: UInt32
-        var flags: UInt32
-    }
-
     // MARK: Names and attributes
 
     /// The kernel names the root 1; other nodes are their place in the image, moved by two.
@@ -176,20 +156,7 @@ public final class SquashFSServer: @unchecked Sendable {
         attr.ctime = attr.atime
         attr.mode = inode.mode
         attr.nlink = inode.linkCount
-        switch ownership {
-        case .asStored:
-            attr.uid = inode.uid
-            attr.gid = inode.gid
-        case .single(let uid, let gid):
-            attr.uid = uid
-            attr.gid = gid
-        case .within(let users, let groups):
-            attr.uid = inode.uid < users ? inode.uid : 0
-            attr.gid = inode.gid < groups ? inode.gid : 0
-        case .recorded:
-            attr.uid = 0
-            attr.gid = 0
-        }
+        (attr.uid, attr.gid) = ownership.shown(uid: inode.uid, gid: inode.gid)
         attr.rdev = inode.device
         attr.blksize = image.superblock.blockSize
         return attr

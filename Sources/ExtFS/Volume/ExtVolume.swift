@@ -1,0 +1,455 @@
+import CExt2
+import CLinux
+import Glibc
+import Linux
+
+/// A failed operation on a volume, as the errno value that a program shall see.
+public struct ExtError: Error, Equatable {
+    public let errno: CInt
+
+    public init(_ errno: CInt) { self.errno = errno }
+
+    /// - Parameter status: of libext2fs: an errno value, or a number of its own.
+    static func check(_ status: errcode_t) throws(ExtError) {
+        if status == 0 { return }
+        switch status {
+        case EXT2_ET_BLOCK_ALLOC_FAIL, EXT2_ET_INODE_ALLOC_FAIL, EXT2_ET_DIR_NO_SPACE, EXT2_ET_EA_NO_SPACE:
+            throw ExtError(ENOSPC)
+        case EXT2_ET_NO_MEMORY: throw ExtError(ENOMEM)
+        case EXT2_ET_EA_KEY_NOT_FOUND: throw ExtError(ENODATA)
+        case EXT2_ET_RO_FILSYS: throw ExtError(EROFS)
+        case EXT2_ET_FILE_TOO_BIG: throw ExtError(EFBIG)
+        case 1..<256: throw ExtError(CInt(status))
+        default: throw ExtError(EIO)
+        }
+    }
+}
+
+/// An ext2, ext3 or ext4 file system in a file, for reading and writing.
+///
+/// libext2fs knows the structures on disk; blocks go through a ``BlockStore`` and a ``Journal``, which libext2fs has not.
+/// Operations are those of a file system, and each is wholly in one transaction.
+///
+/// `@unchecked Sendable`: all state is behind ``lock``, which callers hold for an operation ("only with the lock held" is
+/// true of every method that doesn't say otherwise); ``commit()`` takes it by itself.
+public final class ExtVolume: @unchecked Sendable {
+    /// Who may see and change the state.
+    public let lock = Monitor()
+    public let isReadOnly: Bool
+    public let name: String
+    let system: ext2_filsys
+    let store: BlockStore
+    private var journal: Journal?
+    private let storePointer: UnsafeMutablePointer<cext2_store>
+    private let file: CInt
+    private let start: UInt64
+
+    /// Groups of which the map of blocks or inodes has changed.
+    private var changedBlockGroups: Set<UInt32> = []
+    private var changedInodeGroups: Set<UInt32> = []
+    private var superblockHasChanged = false
+    /// An errno value, once changes could not be kept: nothing can be changed any more.
+    public private(set) var failure: CInt = 0
+    /// Bytes that the host's file system must have left for maps and directories, whatever is written.
+    private static let margin: UInt64 = 16 << 20
+    /// Parts of the file, in ``backingUnit`` bytes, that surely have room on the host's file system.
+    private var backed: Set<UInt64> = []
+    private var backingIsUnknown = false
+    private static let backingUnit: UInt64 = 1 << 20
+
+    var directories = DirectoryCache()
+    var lastRuns = RunCache()
+    var orphans = OrphanList()
+
+    /// - Parameters:
+    ///   - file: open for reading, and writing unless it is read only; it must stay so.
+    ///   - start: where the file system begins, bytes.
+    ///   - name: for messages.
+    public init(file: CInt, start: UInt64, name: String, isReadOnly: Bool) throws(ExtImage.Failure) {
+        self.file = file
+        self.start = start
+        self.name = name
+        self.isReadOnly = isReadOnly
+        let store = BlockStore(file: file, start: start, name: name)
+        self.store = store
+        storePointer = .allocate(capacity: 1)
+        storePointer.initialize(
+            to: cext2_store(
+                object: Unmanaged.passUnretained(store).toOpaque(),
+                read: { object, offset, count, bytes in
+                    guard let object, let bytes else { return EINVAL }
+                    return Unmanaged<BlockStore>.fromOpaque(object).takeUnretainedValue()
+                        .read(at: offset, UnsafeMutableRawBufferPointer(start: bytes, count: count))
+                },
+                write: { object, offset, count, bytes in
+                    guard let object, let bytes else { return EINVAL }
+                    return Unmanaged<BlockStore>.fromOpaque(object).takeUnretainedValue()
+                        .write(at: offset, UnsafeRawBufferPointer(start: bytes, count: count))
+                }))
+        var opened: ext2_filsys?
+        let flags = EXT2_FLAG_64BITS | (isReadOnly ? EXT2_FLAG_IGNORE_CSUM_ERRORS : EXT2_FLAG_RW)
+        let status = cext2_open(storePointer, name, flags, &opened)
+        guard status == 0, let opened else {
+            storePointer.deallocate()
+            throw ExtImage.Failure(
+                description: "\(name) has no ext file system that can be used (\(error_message(status).map { String(cString: $0) } ?? ""))")
+        }
+        system = opened
+        store.use(blockSize: Int(opened.pointee.blocksize))
+        guard !isReadOnly else { return }
+        try prepareForWriting()
+    }
+
+    deinit {
+        // Nothing of libext2fs's own ideas of what is to be written: all of it has gone through commits.
+        system.pointee.flags &= ~(EXT2_FLAG_DIRTY | EXT2_FLAG_CHANGED | EXT2_FLAG_BB_DIRTY | EXT2_FLAG_IB_DIRTY)
+        ext2fs_free(system)
+        storePointer.deallocate()
+    }
+
+    var blockSize: Int { store.blockSize }
+    var superblock: UnsafeMutablePointer<ext2_super_block> { system.pointee.super }
+
+    /// Whether a crash, or a program without a journal, has left the file system to be checked first.
+    public static func needsCheck(file: CInt, start: UInt64) -> Bool {
+        var superblock = [UInt8](repeating: 0, count: 1024)
+        guard superblock.withUnsafeMutableBytes({ pread(file, $0.baseAddress, 1024, Int(start) + 1024) }) == 1024 else { return true }
+        return superblock.withUnsafeBytes {
+            let state = $0.loadUnaligned(fromByteOffset: 58, as: UInt16.self)
+            let incompatible = $0.loadUnaligned(fromByteOffset: 96, as: UInt32.self)
+            // Not cleanly unmounted, or with errors; a journal to be replayed.
+            return state & 3 != 1 || incompatible & 4 != 0
+        }
+    }
+
+    // MARK: The beginning and the end
+
+    /// Features that would have to be kept up with: inline data, encryption, case folding; clusters, quotas, verity.
+    private static let unwritable = (incompatible: UInt32(0x8000 | 0x1_0000 | 0x2_0000), readOnlyCompatible: UInt32(0x200 | 0x100 | 0x8000))
+
+    private func prepareForWriting() throws(ExtImage.Failure) {
+        guard superblock.pointee.s_feature_incompat & Self.unwritable.incompatible == 0,
+            superblock.pointee.s_feature_ro_compat & Self.unwritable.readOnlyCompatible == 0
+        else {
+            throw ExtImage.Failure(
+                description: "\(name) uses features of ext4 that can only be read (see `dumpe2fs -h`); use it read-only (:ro)")
+        }
+        let status = ext2fs_read_bitmaps(system)
+        guard status == 0 else {
+            throw ExtImage.Failure(description: "\(name): its maps of free blocks cannot be read; `singularity overlay check` repairs it")
+        }
+        // Free blocks are told to the store, changed groups to the next commit.
+        system.pointee.priv_data = Unmanaged.passUnretained(self).toOpaque()
+        ext2fs_set_block_alloc_stats_callback(
+            system,
+            { system, block, inUse in
+                guard let system else { return }
+                Unmanaged<ExtVolume>.fromOpaque(system.pointee.priv_data).takeUnretainedValue().blocksHaveChanged(block, 1, inUse)
+            }, nil)
+        ext2fs_set_block_alloc_stats_range_callback(
+            system,
+            { system, block, count, inUse in
+                guard let system else { return }
+                Unmanaged<ExtVolume>.fromOpaque(system.pointee.priv_data).takeUnretainedValue()
+                    .blocksHaveChanged(block, UInt64(count), inUse)
+            }, nil)
+        journal = openJournal()
+        if let journal {
+            // Room in the journal is what a full disk must not take away.
+            for run in journal.extents {
+                if clinux_reserve(file, run.offset, run.length) == 0 { continue }
+                if errno == ENOSPC || errno == EDQUOT {
+                    throw ExtImage.Failure(
+                        description: "\(name) cannot be written: the disk it is on has no room left for its journal; free some space")
+                }
+            }
+            superblock.pointee.s_feature_incompat |= UInt32(EXT3_FEATURE_INCOMPAT_RECOVER)
+        } else {
+            superblock.pointee.s_state &= ~UInt16(EXT2_VALID_FS)
+        }
+        superblock.pointee.s_mtime = UInt32(truncatingIfNeeded: time(nil))
+        superblock.pointee.s_mnt_count += 1
+        guard writeSuperblockInPlace() == 0 else {
+            throw ExtImage.Failure(description: "\(name) cannot be written: \(String(cString: strerror(errno)))")
+        }
+        removeOrphans()
+    }
+
+    private func openJournal() -> Journal? {
+        let number = superblock.pointee.s_journal_inum
+        guard superblock.pointee.s_feature_compat & UInt32(EXT3_FEATURE_COMPAT_HAS_JOURNAL) != 0, number != 0,
+            var inode = try? readInode(number)
+        else { return nil }
+        let count = inode.size / UInt64(blockSize)
+        guard count > 0, count <= 1 << 20 else { return nil }
+        var blocks: [UInt64] = []
+        while UInt64(blocks.count) < count {
+            guard let run = try? mapped(number, &inode, UInt64(blocks.count), limit: count - UInt64(blocks.count)), let place = run.place
+            else { return nil }
+            for offset in 0..<run.count { blocks.append(place + offset) }
+        }
+        return Journal(file: file, start: start, blockSize: blockSize, blocks: blocks)
+    }
+
+    /// Writes everything to its place and marks the file system as clean. Without the lock, and with nobody committing.
+    public func close() {
+        guard !isReadOnly else { return }
+        lock.locked { removeOrphans() }
+        _ = commit()
+        guard failure == 0, placeAll() == 0, fdatasync(file) == 0 else { return }
+        if let journal, journal.forget(all: true) != 0 { return }
+        superblock.pointee.s_feature_incompat &= ~UInt32(EXT3_FEATURE_INCOMPAT_RECOVER)
+        superblock.pointee.s_state |= UInt16(EXT2_VALID_FS)
+        if fdatasync(file) == 0, writeSuperblockInPlace() == 0, let journal {
+            // An empty journal takes no room; its superblock stays.
+            for (index, run) in journal.extents.enumerated() {
+                let kept = index == 0 ? UInt64(blockSize) : 0
+                if run.length > kept {
+                    _ = clinux_punch_hole(file, run.offset + kept, run.length - kept)
+                }
+            }
+        }
+    }
+
+    private func writeSuperblockInPlace() -> CInt {
+        superblock.pointee.s_wtime = UInt32(truncatingIfNeeded: time(nil))
+        ext2fs_superblock_csum_set(system, superblock)
+        let error = BlockStore.write(file, at: start + 1024, UnsafeRawBufferPointer(start: superblock, count: 1024))
+        return error != 0 ? error : fdatasync(file)
+    }
+
+    // MARK: Room
+
+    /// Refuses what needs new blocks where the disk under the file is full: a failure later could not be told to anybody.
+    func needRoom(_ bytes: UInt64) throws(ExtError) {
+        var host = statvfs()
+        guard fstatvfs(file, &host) == 0 else { return }
+        if UInt64(host.f_bavail) * UInt64(host.f_frsize) < bytes + Self.margin { throw ExtError(ENOSPC) }
+    }
+
+    /// Takes room on the host's file system for blocks.
+    func back(_ block: UInt64, count: UInt64) throws(ExtError) {
+        guard !backingIsUnknown else { return }
+        let first = (start + block * UInt64(blockSize)) / Self.backingUnit
+        let last = (start + (block + count) * UInt64(blockSize) - 1) / Self.backingUnit
+        for unit in first...last where !backed.contains(unit) {
+            if clinux_reserve(file, unit * Self.backingUnit, Self.backingUnit) != 0 {
+                switch errno {
+                case ENOSPC, EDQUOT, EFBIG: throw ExtError(ENOSPC)
+                default:
+                    backingIsUnknown = true
+                    return
+                }
+            }
+            backed.insert(unit)
+        }
+    }
+
+    /// Blocks in all and free, inodes in all and free; free ones as far as the disk under the file has them.
+    public var room: (blocks: UInt64, free: UInt64, inodes: UInt32, freeInodes: UInt32, blockSize: UInt32) {
+        // What the file system itself takes is not for files, as the kernel counts it.
+        let blocks = ext2fs_blocks_count(superblock) - min(UInt64(superblock.pointee.s_overhead_clusters), ext2fs_blocks_count(superblock))
+        var free = ext2fs_free_blocks_count(superblock)
+        var total = blocks
+        var host = statvfs()
+        if fstatvfs(file, &host) == 0 {
+            let bytes = UInt64(host.f_bavail) * UInt64(host.f_frsize)
+            let available = (bytes > Self.margin ? bytes - Self.margin : 0) / UInt64(blockSize)
+            if available < free {
+                total = blocks - min(free, blocks) + available
+                free = available
+            }
+        }
+        return (total, free, superblock.pointee.s_inodes_count, superblock.pointee.s_free_inodes_count, UInt32(blockSize))
+    }
+
+    // MARK: Changes
+
+    private func blocksHaveChanged(_ block: UInt64, _ count: UInt64, _ inUse: CInt) {
+        var group = ext2fs_group_of_blk2(system, block)
+        let last = ext2fs_group_of_blk2(system, block + count - 1)
+        while group <= last {
+            changedBlockGroups.insert(group)
+            group += 1
+        }
+        if inUse < 0 { for offset in 0..<count { store.markFree(block + offset) } }
+    }
+
+    /// Counts an inode as used or free.
+    func countInode(_ number: UInt32, _ change: CInt, isDirectory: Bool) {
+        ext2fs_inode_alloc_stats2(system, number, change, isDirectory ? 1 : 0)
+        changedInodeGroups.insert((number - 1) / superblock.pointee.s_inodes_per_group)
+    }
+
+    /// An inode that libext2fs has taken by itself.
+    func inodeWasTaken(_ number: UInt32) { changedInodeGroups.insert((number - 1) / superblock.pointee.s_inodes_per_group) }
+
+    func superblockWasChanged() { superblockHasChanged = true }
+
+    /// Throws where nothing may be changed.
+    public func needWritable() throws(ExtError) {
+        if isReadOnly || failure != 0 { throw ExtError(EROFS) }
+    }
+
+    /// Whether a block's data may be written to its place at once.
+    func mayWriteDirectly(_ block: UInt64) -> Bool {
+        store.mayWriteDirectly(block, isJournaled: journal?.mayReplay(block) ?? false)
+    }
+
+    /// Blocks that one transaction should have at most.
+    private var transactionLimit: Int { min(journal?.transactionLimit ?? 4096, 32768) }
+
+    /// Blocks of data that one operation should write at most.
+    var largestOperation: Int { max(16, transactionLimit / 4) }
+
+    /// Whether the running transaction is so large that it should be committed before anything else is changed.
+    public var isFull: Bool { store.running.count >= transactionLimit / 2 }
+
+    public var hasChanges: Bool { store.hasChanges || !changedBlockGroups.isEmpty || !changedInodeGroups.isEmpty || superblockHasChanged }
+
+    /// Adds the maps of free blocks and inodes to the transaction.
+    private func writeMaps() throws(ExtError) {
+        let super_ = superblock
+        let blocksPerGroup = UInt64(super_.pointee.s_blocks_per_group)
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: blockSize, alignment: 4096)
+        defer { buffer.deallocate() }
+        let bytes = buffer.baseAddress!.assumingMemoryBound(to: CChar.self)
+        for group in changedBlockGroups {
+            memset(bytes, 0xff, blockSize)
+            let first = UInt64(super_.pointee.s_first_data_block) + UInt64(group) * blocksPerGroup
+            let count = min(blocksPerGroup, ext2fs_blocks_count(super_) - first)
+            // Ranges are wanted in bytes; the map of the last group ends with ones.
+            try ExtError.check(ext2fs_get_block_bitmap_range2(system.pointee.block_map, first, Int(count), bytes))
+            Self.fillTail(buffer, from: Int(count))
+            ext2fs_block_bitmap_csum_set(system, group, bytes, CInt(blocksPerGroup / 8))
+            try put(ext2fs_block_bitmap_loc(system, group), buffer)
+        }
+        for group in changedInodeGroups {
+            memset(bytes, 0xff, blockSize)
+            let perGroup = super_.pointee.s_inodes_per_group
+            try ExtError.check(
+                ext2fs_get_inode_bitmap_range2(system.pointee.inode_map, UInt64(group) * UInt64(perGroup) + 1, Int(perGroup), bytes))
+            ext2fs_inode_bitmap_csum_set(system, group, bytes, CInt(perGroup / 8))
+            try put(ext2fs_inode_bitmap_loc(system, group), buffer)
+        }
+        var descriptorBlocks: Set<UInt32> = []
+        let perBlock = UInt32(blockSize) / cext2_descriptor_size(system)
+        for group in changedBlockGroups.union(changedInodeGroups) {
+            ext2fs_group_desc_csum_set(system, group)
+            descriptorBlocks.insert(group / perBlock)
+        }
+        for index in descriptorBlocks {
+            let place = ext2fs_descriptor_block_loc2(system, UInt64(super_.pointee.s_first_data_block), index)
+            let content = UnsafeRawPointer(system.pointee.group_desc) + Int(index) * blockSize
+            try put(place, UnsafeRawBufferPointer(start: content, count: blockSize))
+        }
+        if !descriptorBlocks.isEmpty || superblockHasChanged {
+            super_.pointee.s_wtime = UInt32(truncatingIfNeeded: time(nil))
+            ext2fs_superblock_csum_set(system, super_)
+            let error = store.write(at: 1024, UnsafeRawBufferPointer(start: super_, count: 1024))
+            if error != 0 { throw ExtError(error) }
+        }
+        changedBlockGroups = []
+        changedInodeGroups = []
+        superblockHasChanged = false
+    }
+
+    private static func fillTail(_ buffer: UnsafeMutableRawBufferPointer, from bit: Int) {
+        var bit = bit
+        while bit % 8 != 0 {
+            buffer[bit / 8] |= 1 << UInt8(bit % 8)
+            bit += 1
+        }
+        if bit / 8 < buffer.count { memset(buffer.baseAddress! + bit / 8, 0xff, buffer.count - bit / 8) }
+    }
+
+    private func put(_ block: UInt64, _ bytes: some ContiguousBytes) throws(ExtError) {
+        let error = store.write(at: block * UInt64(blockSize), bytes.raw)
+        if error != 0 { throw ExtError(error) }
+    }
+
+    // MARK: Commits
+
+    /// Makes all changes up to now permanent: they are on disk when it returns. Without the lock; one thread at a time.
+    /// - Returns: an errno value, 0 for success.
+    public func commit() -> CInt {
+        let frozen = lock.locked { () -> (blocks: [(number: UInt64, block: Block)], hasDirectData: Bool)? in
+            guard failure == 0 else { return nil }
+            do throws(ExtError) { try writeMaps() } catch {
+                failure = error.errno
+                return nil
+            }
+            return store.hasChanges ? store.freeze() : ([], false)
+        }
+        guard let frozen else { return failure }
+        let error = frozen.blocks.isEmpty ? (frozen.hasDirectData ? Self.synchronise(file) : 0) : write(frozen.blocks, frozen.hasDirectData)
+        lock.locked {
+            if error != 0 { failure = error }
+            store.finishCommit()
+            lock.wakeAll()
+        }
+        if error == 0, store.placeableCount(lock) > Self.placingLimit { return placeAll() }
+        return error
+    }
+
+    /// Committed blocks that are kept in memory at most.
+    private static let placingLimit = 4096
+
+    private func write(_ blocks: [(number: UInt64, block: Block)], _ hasDirectData: Bool) -> CInt {
+        // What new names lead to must be there before the names.
+        if hasDirectData, fdatasync(file) != 0 { return errno }
+        guard let journal else {
+            let error = BlockStore.place(blocks, file, start: start, blockSize: blockSize)
+            return error != 0 ? error : Self.synchronise(file)
+        }
+        switch journal.need(blocks.count) {
+        case .nothing: break
+        case .room:
+            let error = makeRoom(in: journal, all: false)
+            if error != 0 { return error }
+            if journal.need(blocks.count) != .nothing {
+                let error = makeRoom(in: journal, all: true)
+                if error != 0 { return error }
+            }
+        case .impossible:
+            // Larger than the journal, which no operation is meant to be.
+            let error = makeRoom(in: journal, all: true)
+            if error != 0 { return error }
+            let placing = BlockStore.place(blocks, file, start: start, blockSize: blockSize)
+            return placing != 0 ? placing : Self.synchronise(file)
+        }
+        lock.locked { journal.announce(blocks) }
+        let error = journal.append(blocks)
+        return error != 0 ? error : Self.synchronise(file)
+    }
+
+    private func makeRoom(in journal: Journal, all: Bool) -> CInt {
+        var error = placeAll()
+        if error == 0 { error = Self.synchronise(file) }
+        if error == 0 { error = lock.locked { journal.forget(all: all) } }
+        return error != 0 ? error : Self.synchronise(file)
+    }
+
+    /// Writes committed blocks to their places. Without the lock.
+    private func placeAll() -> CInt {
+        let blocks = lock.locked { store.placeable() }
+        let error = BlockStore.place(blocks, file, start: start, blockSize: blockSize)
+        guard error == 0 else {
+            lock.locked { failure = error }
+            return error
+        }
+        lock.locked { store.finishPlacing(blocks) }
+        return 0
+    }
+
+    private static func synchronise(_ file: CInt) -> CInt { fdatasync(file) == 0 ? 0 : errno }
+}
+
+/// Bytes in one piece of memory.
+protocol ContiguousBytes { var raw: UnsafeRawBufferPointer { get } }
+extension UnsafeRawBufferPointer: ContiguousBytes { var raw: UnsafeRawBufferPointer { self } }
+extension UnsafeMutableRawBufferPointer: ContiguousBytes { var raw: UnsafeRawBufferPointer { UnsafeRawBufferPointer(self) } }
+
+extension BlockStore {
+    fileprivate func placeableCount(_ lock: Monitor) -> Int { lock.locked { committed.count } }
+}
