@@ -86,13 +86,17 @@ let package = Package(
                 "Runtime", "SIF", "SquashFS",
                 crypto,
             ]),
+        module(
+            "Persistence",
+            ["BlockIO", "Build", "CLinux", "ExtFS", "ImageTree", "Linux", "Messages", "Runtime", "SIF", "SquashFS", "Archive", crypto]),
         module("Definition", []),
         module("CommandSyntax", ["Linux"]),
         module("Messages", ["Linux"]),
         .executableTarget(
             name: "singularity",
             dependencies: [
-                "Build", "CommandSyntax", "Compression", "Definition", "Linux", "Messages", "Registry", "Runtime", "SIF", "SquashFS",
+                "Build", "CommandSyntax", "Compression", "Definition", "Linux", "Messages", "Persistence", "Registry", "Runtime", "SIF",
+                "SquashFS",
             ],
             swiftSettings: settings, linkerSettings: staticLibraries + staticRuntime),
         tests("SIFTests", ["BlockIO", "Linux", "SIF"]),

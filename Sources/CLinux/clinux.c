@@ -2,6 +2,7 @@
 #include "clinux.h"
 #include <linux/capability.h>
 #include <linux/filter.h>
+#include <linux/fs.h>
 #include <linux/seccomp.h>
 #include <sys/time.h>
 #include <grp.h>
@@ -343,4 +344,9 @@ int clinux_reserve(int file, uint64_t offset, uint64_t length) {
 
 int clinux_punch_hole(int file, uint64_t offset, uint64_t length) {
     return fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length);
+}
+
+int clinux_clone_range(int from, uint64_t from_offset, uint64_t length, int to, uint64_t to_offset) {
+    struct file_clone_range range = {from, from_offset, length, to_offset};
+    return ioctl(to, FICLONERANGE, &range);
 }

@@ -1,8 +1,13 @@
 import BlockIO
 import CExt2
+import Linux
 
 /// An ext2, ext3 or ext4 file system in a file, read by libext2fs.
-public final class ExtImage {
+///
+/// `@unchecked Sendable`: libext2fs is not safe for threads; streams, which are all that several threads may use at once, take
+/// ``lock``.
+public final class ExtImage: @unchecked Sendable {
+    fileprivate let lock = Monitor()
     /// Of the file, for messages.
     public let name: String
     private let system: ext2_filsys
@@ -133,7 +138,7 @@ public final class ExtImage {
     /// A file's content in order.
     public func content(_ number: UInt32) throws(Failure) -> ExtStream {
         var file: ext2_file_t?
-        try check(ext2fs_file_open(system, number, 0, &file), "inode \(number)")
+        try check(lock.locked { ext2fs_file_open(system, number, 0, &file) }, "inode \(number)")
         guard let file else { throw Failure(description: "\(name): inode \(number) cannot be opened") }
         return ExtStream(self, file)
     }
@@ -171,11 +176,11 @@ public final class ExtStream: ByteStream {
         self.file = file
     }
 
-    deinit { ext2fs_file_close(file) }
+    deinit { _ = image.lock.locked { ext2fs_file_close(file) } }
 
     public func read(into buffer: UnsafeMutableRawBufferPointer) throws -> Int {
         var count: UInt32 = 0
-        let status = ext2fs_file_read(file, buffer.baseAddress, UInt32(clamping: buffer.count), &count)
+        let status = image.lock.locked { ext2fs_file_read(file, buffer.baseAddress, UInt32(clamping: buffer.count), &count) }
         guard status == 0 else { throw ExtImage.Failure(description: "\(image.name): a file's data cannot be read (error \(status))") }
         return Int(count)
     }

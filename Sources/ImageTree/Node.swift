@@ -1,3 +1,4 @@
+import BlockIO
 import Linux
 import SquashFS
 
@@ -12,6 +13,21 @@ public enum FileContent: Sendable {
     case image(SquashFSImage, FileLayout)
     /// A regular file of the host, relative to the directory that the tree was read from.
     case host(HostFile)
+    /// In something else that can be read in order.
+    case foreign(ForeignFile)
+}
+
+/// A file whose bytes come from somewhere that this module does not know.
+public struct ForeignFile: Sendable {
+    /// Bytes.
+    public var size: UInt64
+    /// Begins to read it; also in several threads at once.
+    public var open: @Sendable () throws -> any ByteStream
+
+    public init(size: UInt64, open: @escaping @Sendable () throws -> any ByteStream) {
+        self.size = size
+        self.open = open
+    }
 }
 
 /// A file of a directory tree on the host.

@@ -226,6 +226,7 @@ extension FileContent {
         case .empty: return nil
         case .bytes(let bytes): return MemoryStream(bytes)
         case .image(let image, let layout): return ImageFileStream(image, layout)
+        case .foreign(let file): return try file.open()
         case .host(let file): return FileStream(try OwnedDescriptor.open(file.path), name: "\(file.path)")
         case .stored: throw TreeError.notReadable
         }

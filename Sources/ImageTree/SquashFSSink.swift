@@ -74,6 +74,7 @@ public struct SquashFSSink {
         case .image(let image, let layout):
             if writer.data.canCopy(from: image) { return try writer.data.copy(layout, from: image) }
             return try writer.data.store(ImageFileStream(image, layout))
+        case .foreign(let file): return try writer.data.store(try file.open(), size: file.size)
         case .host(let file): return try writer.data.store(FileStream(try OwnedDescriptor.open(file.path), name: "\(file.path)"))
         }
     }

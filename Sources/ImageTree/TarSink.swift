@@ -68,6 +68,7 @@ extension FileContent {
         case .stored(let file): file.size
         case .image(_, let layout): layout.size
         case .host(let file): file.size
+        case .foreign(let file): file.size
         }
     }
 }

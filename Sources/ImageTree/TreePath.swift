@@ -87,6 +87,12 @@ extension FileContent {
         case .host(let file):
             guard file.size <= limit else { return nil }
             return try file.bytes(limit: Int(limit))
+        case .foreign(let file):
+            guard file.size <= limit else { return nil }
+            let stream = try file.open()
+            var out = [UInt8](repeating: 0, count: Int(file.size))
+            let count = try out.withUnsafeMutableBytes { try stream.fill($0) }
+            return Array(out.prefix(count))
         }
     }
 }

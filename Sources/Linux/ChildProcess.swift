@@ -10,11 +10,15 @@ public enum ChildProcess {
         public var output: [UInt8]
     }
 
+    /// What becomes of messages.
+    public enum Errors: Sendable { case shown, discarded, inOutput }
+
     /// - Parameters:
     ///   - input: its standard input; small, as it is written before the output is read.
-    ///   - discardsErrors: its standard error goes nowhere.
+    ///   - errors: where its standard error goes.
+    ///   - environment: `NAME=value`; nil for this process's own.
     public static func run(
-        _ arguments: [String], input: [UInt8] = [], discardsErrors: Bool = false
+        _ arguments: [String], input: [UInt8] = [], errors: Errors = .shown, environment: [String]? = nil
     ) throws(SystemError) -> Result {
         var toChild: [CInt] = [0, 0]
         var fromChild: [CInt] = [0, 0]
@@ -26,11 +30,20 @@ public enum ChildProcess {
         defer { posix_spawn_file_actions_destroy(&actions) }
         posix_spawn_file_actions_adddup2(&actions, toChild[0], 0)
         posix_spawn_file_actions_adddup2(&actions, fromChild[1], 1)
-        if discardsErrors { posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0) }
+        switch errors {
+        case .shown: break
+        case .discarded: posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0)
+        case .inOutput: posix_spawn_file_actions_adddup2(&actions, fromChild[1], 2)
+        }
         var argv = arguments.map { strdup($0) } + [nil]
         defer { for pointer in argv { free(pointer) } }
         var pid: pid_t = 0
-        let status = posix_spawnp(&pid, arguments[0], &actions, nil, &argv, clinux_environ())
+        var envp = (environment ?? []).map { strdup($0) } + [nil]
+        defer { for pointer in envp { free(pointer) } }
+        let status =
+            environment == nil
+            ? posix_spawnp(&pid, arguments[0], &actions, nil, &argv, clinux_environ())
+            : posix_spawnp(&pid, arguments[0], &actions, nil, &argv, &envp)
         close(toChild[0])
         close(fromChild[1])
         guard status == 0 else {

@@ -18,7 +18,7 @@ public final class ImageLease: Sendable {
     public static func path(of image: String) -> String { image + ".lease" }
 
     /// Milliseconds to wait for a holder of this host, which may just have ended.
-    private static let patience = 2000
+    private static let patience = 500
     /// Milliseconds to wait for one that says that it ends.
     private static let patienceWithClosing = 30_000
 

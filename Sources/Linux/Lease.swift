@@ -142,6 +142,9 @@ public final class Lease: Sendable {
         unlink(aside)
     }
 
+    /// The name of this host, as leases have it.
+    public static var thisHost: String { hostName }
+
     private static var hostName: String {
         var buffer = [CChar](repeating: 0, count: 256)
         gethostname(&buffer, 255)

@@ -61,6 +61,9 @@ public struct SIFFile: Sendable {
     /// The partition with the root file system.
     public var primaryPartition: Descriptor? { descriptors.first { $0.partition?.type == .primarySystem } }
 
+    /// Partitions with changes to be laid over the primary one. One that is linked to another partition is not meant.
+    public var overlayPartitions: [Descriptor] { descriptors.filter { $0.partition?.type == .overlay } }
+
     /// The first object of a type and name.
     public func first(_ type: DataType, named name: String? = nil) -> Descriptor? {
         descriptors.first { $0.type == type && (name == nil || $0.name == name) }

@@ -6,6 +6,8 @@ import Linux
 public final class SIFWriter {
     public private(set) var file: SIFFile
     private let descriptor: CInt
+    /// Keeps ``descriptor`` open where it is not the caller's.
+    private let shared: SharedDescriptor?
     private let now: Int64
 
     /// Starts a new SIF in an empty file.
@@ -22,6 +24,7 @@ public final class SIFWriter {
         file = SIFFile(name: name, header: header)
         if let time { file.stamp(id: id, created: time) }
         self.descriptor = descriptor
+        shared = nil
         now = time ?? Header.noTime
     }
 
@@ -34,6 +37,7 @@ public final class SIFWriter {
             throw .corrupt(name: name, what: "\(error)")
         }
         self.descriptor = descriptor.rawValue
+        shared = descriptor
         now = file.header.isDeterministic ? Header.noTime : time
     }
 
@@ -70,6 +74,9 @@ public final class SIFWriter {
             }
         }
     }
+
+    /// Changes the size of the last object, whose bytes are the caller's affair.
+    public func resize(id: UInt32, to size: Int64) { file.setSize(of: id, to: size) }
 
     /// Frees an object's slot. Its bytes stay in the file, as the peers leave them.
     public func remove(id: UInt32) throws(SIFError) { try file.remove(id: id, now: now) }

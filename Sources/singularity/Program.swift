@@ -10,7 +10,8 @@ enum Program {
         globalOptions: GlobalOptions.options, commands: Command.all.map(\.spec),
         groups: [
             ("sif", "Work on the objects of SIF files"), ("cache", "List and clean the cache of downloads"),
-            ("instance", "Containers that run in the background"), ("config", "Read and change the configuration"),
+            ("instance", "Containers that run in the background"), ("overlay", "Writable partitions and overlay files"),
+            ("data", "Data containers"), ("config", "Read and change the configuration"),
             ("capability", "What root's containers may do"),
         ])
 
@@ -72,7 +73,8 @@ struct Command: Sendable {
 
     static let all: [Command] =
         [execCommand, runCommand, shellCommand, testCommand, runHelpCommand, buildCommand, pullCommand, inspectCommand, diffCommand]
-        + instanceCommands + sifCommands + cacheCommands + configCommands + capabilityCommands + [
+        + commitCommands + instanceCommands + overlayCommands + dataCommands + sifCommands + cacheCommands + configCommands
+        + capabilityCommands + [
             doctorCommand, versionCommand, completionCommand, manualCommand,
         ]
 }

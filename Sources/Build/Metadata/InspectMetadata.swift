@@ -24,7 +24,7 @@ public struct InspectMetadata {
     }
 
     /// Reads them from a container's tree.
-    init(_ root: Node) throws { try self.init(ContainerReader(root)) }
+    public init(_ root: Node) throws { try self.init(ContainerReader(root)) }
 
     /// The object as the image keeps it.
     public var json: JSONValue { Self.wrapped(attributes) }

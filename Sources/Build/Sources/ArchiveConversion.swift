@@ -15,7 +15,7 @@ struct ArchiveConversion {
         let root: Node
         switch kind {
         case .archive: root = try archive(writer)
-        case .extFileSystem(let offset): root = try ExtTree.read(path, offset: offset, writer: writer)
+        case .extFileSystem(let offset): root = try ExtTree.read(path, offset: offset)
         case .image: throw BuildError.badSource(path, why: "it is an image already")
         }
         var sink = SquashFSSink(writer, latestTime: options.latestTime)

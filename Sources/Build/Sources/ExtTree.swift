@@ -2,14 +2,23 @@ import ExtFS
 import ImageTree
 import SquashFS
 
-/// Makes a tree of an ext file system, such as an image of Singularity 2.x; contents go to the writer at once.
-enum ExtTree {
-    static func read(_ path: String, offset: UInt64, writer: ImageWriter) throws -> Node {
+/// Makes a tree of an ext file system, such as an image of Singularity 2.x.
+public enum ExtTree {
+    /// - Parameters:
+    ///   - offset: where the file system begins in the file, bytes.
+    ///   - folder: a directory of the root, to be the root of the tree; nil for all of it.
+    public static func read(_ path: String, offset: UInt64, folder: String? = nil) throws -> Node {
         let image = try ExtImage(path, offset: offset)
-        let root = try node(try image.inode(ExtImage.root), image, writer)
+        var start = ExtImage.root
+        if let folder {
+            guard let found = try image.entries(start).first(where: { $0.name == Array(folder.utf8) }) else { return .directory() }
+            start = found.inode
+        }
+        let root = try node(try image.inode(start), image)
+        guard root.isDirectory else { return .directory() }
         var known: [UInt32: Node] = [:]
-        var seen: Set<UInt32> = [ExtImage.root]
-        var pending = [(root, ExtImage.root)]
+        var seen: Set<UInt32> = [start]
+        var pending = [(root, start)]
         while let (parent, number) = pending.popLast() {
             guard let directory = parent.directory else { continue }
             for (name, child) in try image.entries(number).sorted(by: { $0.name.lexicographicallyPrecedes($1.name) }) {
@@ -22,7 +31,7 @@ enum ExtTree {
                     continue
                 }
                 let inode = try image.inode(child)
-                let made = try node(inode, image, writer)
+                let made = try node(inode, image)
                 directory.children[name] = made
                 if made.isDirectory {
                     // A directory with two names would be a loop.
@@ -38,7 +47,7 @@ enum ExtTree {
         return root
     }
 
-    private static func node(_ inode: ExtImage.Inode, _ image: ExtImage, _ writer: ImageWriter) throws -> Node {
+    private static func node(_ inode: ExtImage.Inode, _ image: ExtImage) throws -> Node {
         let xattrs = image.attributes(inode.number).filter { Xattr.canStore($0.name) }.map { Xattr(name: $0.name, value: $0.value) }
         let attributes = Attributes(
             mode: inode.mode, uid: inode.uid, gid: inode.gid, modificationTime: inode.modificationTime, xattrs: xattrs)
@@ -46,8 +55,8 @@ enum ExtTree {
         switch inode.kind {
         case .directory: content = .directory(Directory())
         case .file:
-            content = .file(
-                inode.size == 0 ? .empty : .stored(try writer.data.store(try image.content(inode.number), size: inode.size)))
+            let (number, size) = (inode.number, inode.size)
+            content = .file(size == 0 ? .empty : .foreign(ForeignFile(size: size) { try image.content(number) }))
         case .symlink(let target): content = .symlink(target)
         case .blockDevice(let major, let minor): content = .blockDevice(number(major, minor))
         case .characterDevice(let major, let minor): content = .characterDevice(number(major, minor))

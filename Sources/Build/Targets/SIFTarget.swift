@@ -27,7 +27,7 @@ public struct SIFTarget {
         self.init(try OutputFile(path, mode: 0o755), options: options)
     }
 
-    init(_ output: OutputFile, options: ImageOptions) {
+    public init(_ output: OutputFile, options: ImageOptions) {
         self.output = output
         self.options = options
     }
@@ -50,7 +50,7 @@ public struct SIFTarget {
 
     /// Writes everything; ``commit()`` gives it its name.
     /// - Parameter makeTree: hands over contents as they come, and returns the tree.
-    func write(_ description: Description, makeTree: (ImageWriter) throws -> Node) throws {
+    public func write(_ description: Description, makeTree: (ImageWriter) throws -> Node) throws {
         let sif = try SIFWriter(creating: output.descriptor, name: output.path, time: nil, id: [])
         try sif.add(NewObject(.definitionFile), Array(description.definition.utf8))
         try sif.add(NewObject(.genericJSON, name: "inspect-metadata.json"), Array(description.metadata.compact.utf8))

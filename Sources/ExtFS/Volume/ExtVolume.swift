@@ -263,6 +263,15 @@ public final class ExtVolume: @unchecked Sendable {
         return (total, free, superblock.pointee.s_inodes_count, superblock.pointee.s_free_inodes_count, UInt32(blockSize))
     }
 
+    /// What the superblock says: blocks of files, inodes in all and free ones.
+    public var numbers: (used: UInt64, inodes: UInt32, freeInodes: UInt32, blockSize: UInt32) {
+        let taken = ext2fs_blocks_count(superblock) - min(ext2fs_free_blocks_count(superblock), ext2fs_blocks_count(superblock))
+        return (
+            taken - min(taken, UInt64(superblock.pointee.s_overhead_clusters)), superblock.pointee.s_inodes_count,
+            superblock.pointee.s_free_inodes_count, UInt32(blockSize)
+        )
+    }
+
     // MARK: Changes
 
     private func blocksHaveChanged(_ block: UInt64, _ count: UInt64, _ inUse: CInt) {

@@ -26,7 +26,8 @@ public struct ExtPlace: Sendable, Equatable {
 /// last user of the mount is gone. For root the kernel mounts files that nobody else can have prepared; the process then
 /// only waits for the end, and gives the lease back.
 struct ExtMount {
-    let identity: RunIdentity
+    let ownership: Ownership
+    let isInUserNamespace: Bool
     /// Who wants it, for those that are refused meanwhile.
     let note: String
     /// Process numbers mean the same to a server and to the container.
@@ -48,8 +49,8 @@ struct ExtMount {
         let child = try Process.fork {
             close(sockets[0])
             let keeper = ExtKeeper(
-                place: place, isReadOnly: isReadOnly, file: fileNumber, ownership: identity.ownership,
-                isInUserNamespace: identity.isUserNamespace, usesKernel: kernel, seesClients: sharesProcesses, note: note, log: log)
+                place: place, isReadOnly: isReadOnly, file: fileNumber, ownership: ownership,
+                isInUserNamespace: isInUserNamespace, usesKernel: kernel, seesClients: sharesProcesses, note: note, log: log)
             do {
                 try keeper.start(sending: sockets[1])
                 _exit(0)
@@ -72,7 +73,7 @@ struct ExtMount {
 
     /// Root's own files may be mounted by the kernel, whose driver is no match for hostile images (CVE-2023-30549 and its kind).
     private func mayUseKernel(_ file: CInt) -> Bool {
-        guard identity == .host, let status = try? Files.status(file, name: "image") else { return false }
+        guard !isInUserNamespace, getuid() == 0, let status = try? Files.status(file, name: "image") else { return false }
         return status.st_uid == 0 && status.st_mode & 0o022 == 0 && KernelFileSystems.has("ext4")
     }
 }
@@ -142,7 +143,7 @@ private struct ExtKeeper {
             }
         } else {
             try Mounting.mount(
-                "fuse", source: "singularity", on: spot, flags: flags,
+                "fuse", source: place.path, on: spot, flags: flags,
                 options:
                     "fd=\(device),rootmode=40000,user_id=\(getuid()),group_id=\(getgid()),allow_other,default_permissions,max_read=\(1 << 20)"
             )
@@ -247,7 +248,7 @@ private final class RenewalClock: @unchecked Sendable {
 /// Repairs by e2fsck of what a crash has left.
 public enum ExtCheck {
     /// Replays the journal and checks the file system where it was not left cleanly. The lease has been taken.
-    static func afterCrash(_ place: ExtPlace, file: CInt, isReadOnly: Bool) throws {
+    public static func afterCrash(_ place: ExtPlace, file: CInt, isReadOnly: Bool) throws {
         guard ExtVolume.needsCheck(file: file, start: place.offset) else { return }
         let writable: OwnedDescriptor
         do { writable = try OwnedDescriptor.open(place.path, O_RDWR) } catch {
@@ -264,6 +265,12 @@ public enum ExtCheck {
         }
     }
 
+    /// Whether a file system was not left cleanly.
+    public static func isNeeded(_ place: ExtPlace) -> Bool {
+        guard let file = try? OwnedDescriptor.open(place.path, O_RDONLY) else { return true }
+        return ExtVolume.needsCheck(file: file.rawValue, start: place.offset)
+    }
+
     /// Runs e2fsck.
     /// - Parameter file: open for what the options do.
     /// - Returns: its exit status as e2fsck(8) has it, and what it printed.
@@ -274,7 +281,8 @@ public enum ExtCheck {
         let copy = dup(file)
         defer { close(copy) }
         let result = try ChildProcess.run(
-            [program] + options + ["/proc/self/fd/\(copy)" + (place.offset > 0 ? "?offset=\(place.offset)" : "")])
+            [program] + options + ["/proc/self/fd/\(copy)" + (place.offset > 0 ? "?offset=\(place.offset)" : "")],
+            errors: .inOutput)
         return (result.status, String(decoding: result.output, as: UTF8.self).replacing("/proc/self/fd/\(copy)", with: place.path))
     }
 }

@@ -27,11 +27,20 @@ public struct ImageFile: Sendable {
     public let path: String
     public let content: Content
     public let container: Container
+    /// Overlay partitions of a SIF, in their order.
+    public let overlays: [EmbeddedOverlay]
 
-    public init(path: String, content: Content, container: Container = .dir) {
+    /// An overlay partition: the number of the object, and whether it could be written to.
+    public struct EmbeddedOverlay: Sendable, Equatable {
+        public var object: UInt32
+        public var isWritable: Bool
+    }
+
+    public init(path: String, content: Content, container: Container = .dir, overlays: [EmbeddedOverlay] = []) {
         self.path = path
         self.content = content
         self.container = container
+        self.overlays = overlays
     }
 
     /// Bytes of decoded blocks that are kept while the image is mounted.
@@ -98,7 +107,8 @@ public struct ImageFile: Sendable {
             let slice = try SliceSource(source, offset: UInt64(partition.offset), size: UInt64(partition.size))
             let image = try SquashFSImage(slice, cacheSize: cacheSize)
             return ImageFile(
-                path: absolute, content: .squashFS(image, file: file, offset: slice.offset, size: slice.size), container: .sif)
+                path: absolute, content: .squashFS(image, file: file, offset: slice.offset, size: slice.size), container: .sif,
+                overlays: sif.overlayPartitions.map { EmbeddedOverlay(object: $0.id, isWritable: $0.partition?.fileSystem == .ext3) })
         } catch let error as RuntimeError { throw error } catch SquashFSError.notSquashFS {
             throw .badImage(path, why: "image format not recognized: it is neither SIF, SquashFS nor ext3")
         } catch { throw .badImage(path, why: "\(error)") }

@@ -15,7 +15,11 @@ struct ImageMounting {
     let note: String
     let log: Log
 
-    var ext: ExtMount { ExtMount(identity: identity, note: note, sharesProcesses: sharesProcesses, log: log) }
+    var ext: ExtMount {
+        ExtMount(
+            ownership: identity.ownership, isInUserNamespace: identity.isUserNamespace, note: note, sharesProcesses: sharesProcesses,
+            log: log)
+    }
 
     /// A server of this container's own, or for root the kernel's driver. The user namespace has been entered.
     func means(of image: ImageFile, warmUp: [String] = []) throws -> RootMount.Means {
@@ -44,6 +48,8 @@ final class MountedImages {
             case directory(String)
             case ext
             case squashFS
+            /// It could not be had.
+            case nothing
         }
 
         let kind: Kind
@@ -83,15 +89,22 @@ final class MountedImages {
     private var views: [RootView?] = []
 
     init(_ plan: LaunchPlan, _ mounting: ImageMounting) throws {
-        for overlay in plan.overlays { overlays.append(try Self.overlay(overlay, mounting)) }
+        for overlay in plan.overlays {
+            do { overlays.append(try Self.overlay(overlay, mounting)) } catch {
+                // Who only runs an image need not wait for who changes it.
+                guard overlay.isEmbedded && overlay.isReadOnly else { throw error }
+                mounting.log.warning("\(overlay.name) is left out: \(error)")
+                overlays.append(Part(.nothing, isReadOnly: true, nil))
+            }
+        }
         for image in plan.dataImages {
             let file = try ImageFile.openPart(image.path) { sif in
                 if let id = image.object { return try? sif.descriptor(id: id) }
                 return sif.descriptors.first { $0.partition?.type == .data } ?? sif.primaryPartition
             }
             if case .ext(let place) = file.content {
-                let tree = try mounting.ext.mount(place, isReadOnly: image.isReadOnly)
-                data.append(Part(.ext, isReadOnly: image.isReadOnly, .tree(tree)))
+                let isReadOnly = Self.isReadOnly(image.path, image.isReadOnly, image.path, mounting.log)
+                data.append(Part(.ext, isReadOnly: isReadOnly, .tree(try mounting.ext.mount(place, isReadOnly: isReadOnly))))
                 views.append(nil)
             } else {
                 data.append(Part(.squashFS, isReadOnly: true, try mounting.means(of: file)))
@@ -106,16 +119,17 @@ final class MountedImages {
     }
 
     private static func overlay(_ overlay: RunOptions.Overlay, _ mounting: ImageMounting) throws -> Part {
-        let name = "--overlay \(overlay.path)"
+        let name = overlay.name
         guard let status = Files.status(overlay.path) else {
             throw RuntimeError.badOption(
                 "\(name): there is no such file or directory; create a directory for it, or see `singularity overlay create`")
         }
         if status.st_mode & S_IFMT == S_IFDIR {
-            return Part(.directory(overlay.path), isReadOnly: isReadOnly(overlay, name, mounting.log), nil)
+            return Part(.directory(overlay.path), isReadOnly: isReadOnly(overlay.path, overlay.isReadOnly, name, mounting.log), nil)
         }
         let file = try ImageFile.openPart(overlay.path) { sif in
-            sif.descriptors.first { $0.partition?.type == .overlay } ?? sif.primaryPartition
+            if let object = overlay.object { return try? sif.descriptor(id: object) }
+            return sif.overlayPartitions.first ?? sif.primaryPartition
         }
         guard case .ext(let place) = file.content else {
             if !overlay.isReadOnly {
@@ -123,15 +137,15 @@ final class MountedImages {
             }
             return Part(.squashFS, isReadOnly: true, try mounting.means(of: file))
         }
-        let isReadOnly = isReadOnly(overlay, name, mounting.log)
+        let isReadOnly = isReadOnly(overlay.path, overlay.isReadOnly, name, mounting.log)
         let tree = try mounting.ext.mount(place, isReadOnly: isReadOnly)
         return Part(.ext, isReadOnly: isReadOnly, .tree(tree))
     }
 
-    /// Who may not write to an overlay can still read it.
-    private static func isReadOnly(_ overlay: RunOptions.Overlay, _ name: String, _ log: Log) -> Bool {
-        if overlay.isReadOnly { return true }
-        if access(overlay.path, W_OK) == 0 { return false }
+    /// Who may not write to an overlay or a data container can still read it.
+    private static func isReadOnly(_ path: String, _ isWanted: Bool, _ name: String, _ log: Log) -> Bool {
+        if isWanted { return true }
+        if access(path, W_OK) == 0 { return false }
         log.warning("\(name) cannot be written by this user: it is used read-only")
         return true
     }
@@ -152,6 +166,7 @@ final class MountedImages {
     func layers(_ session: Session, _ plan: LaunchPlan) throws(SystemError) -> Session.Layers {
         var layers = Session.Layers(lowers: [Session.layer, Session.image])
         for (index, part) in overlays.enumerated() {
+            if part.kind == .nothing { continue }
             let place = Session.overlay(index)
             if plan.rootLayer == .overlay(index) && !part.isReadOnly {
                 // A link in an overlay that somebody else has made must lead nowhere.

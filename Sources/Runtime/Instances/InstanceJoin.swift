@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 import Linux
 import Messages
@@ -19,30 +18,14 @@ public struct InstanceJoin {
 
     /// Ends as the program ends.
     public func execute() throws -> Never {
-        let process = OwnedDescriptor(clinux_pidfd_open(record.pid))
-        // Only now can the number not be given to another process any more.
-        guard process.rawValue >= 0, record.isAlive, let status = Files.status("/proc/\(record.pid)") else {
-            throw RuntimeError.badOption("the instance \(record.name) has ended")
-        }
-        guard status.st_uid == facts.uid || facts.uid == 0 else {
-            throw RuntimeError.badOption("the instance \(record.name) belongs to another user")
-        }
+        let instance = try InstanceProcess(record, uid: facts.uid)
         let settings = record.settings
         if !record.cgroupPath.isEmpty { try? ControlGroup.write("0", record.cgroupPath + "/cgroup.procs") }
-        var namespaces: Namespaces = []
-        for (one, name) in [
-            (Namespaces.user, "user"), (.mount, "mnt"), (.pid, "pid"), (.ipc, "ipc"), (.uts, "uts"), (.network, "net"),
-        ] where Files.readLink("/proc/\(record.pid)/ns/\(name)") != Files.readLink("/proc/self/ns/\(name)") {
-            namespaces.insert(one)
-        }
+        let namespaces = instance.namespaces(of: [.user, .mount, .pid, .ipc, .uts, .network])
         guard !namespaces.isEmpty else {
             throw RuntimeError.badOption("the instance \(record.name) has no namespaces that could be joined")
         }
-        // What is in the container must not look into this process until it is one of its programs.
-        Process.forbidInspection()
-        guard clinux_setns(process.rawValue, CInt(truncatingIfNeeded: namespaces.rawValue)) == 0 else {
-            throw RuntimeError.step("joining the instance \(record.name)", SystemError.last("setns"), hint: "")
-        }
+        try instance.join(namespaces)
         guard chdir("/") == 0 else { throw SystemError.last("chdir /") }
         let supervisor = Supervisor(server: nil, network: nil, group: nil, instance: nil, log: log)
         try supervisor.run(newPID: false) {

@@ -10,7 +10,7 @@ import SquashFS
 /// The calling process has one thread and becomes the program, so its exit status, signals and terminal are the
 /// program's own. What needs processes around it (PID namespaces, limits, networks, instances) gets a supervisor.
 public struct Launcher {
-    private let options: RunOptions
+    private var options: RunOptions
     private let facts: HostFacts
     private let log: Log
     /// Where unpacked images are kept, for hosts that let nobody mount one.
@@ -26,6 +26,7 @@ public struct Launcher {
     /// What would be done. Only an ext image is mounted for it, as there is no other way to look into one.
     public func explanation() throws -> LaunchPlan {
         var image = try openImage()
+        let options = options.adding(image)
         let identity = try RunIdentity.choose(options, facts)
         if case .ext = image.content {
             try enter(identity)
@@ -51,7 +52,14 @@ public struct Launcher {
     /// Becomes the program.
     /// - Parameter instance: the other side of an instance's start, which wants to know how it went.
     public func launch(_ instance: InstanceStart? = nil) throws -> Never {
-        var image = try openImage()
+        let image = try openImage()
+        var launcher = self
+        launcher.options = options.adding(image)
+        try launcher.launch(image, instance)
+    }
+
+    private func launch(_ opened: ImageFile, _ instance: InstanceStart?) throws -> Never {
+        var image = opened
         let identity = try RunIdentity.choose(options, facts)
         let namespaces = LaunchPlanner.namespaces(options, facts, identity)
         let network = try NetworkHelper.prepare(options, namespaces, log)
@@ -190,7 +198,9 @@ public struct Launcher {
     /// Mounts an ext image; what has been mounted can be looked into.
     private func mountExt(_ image: inout ImageFile, _ identity: RunIdentity) throws -> DetachedMount {
         guard case .ext(let place) = image.content else { throw RuntimeError.badImage(image.path, why: "it has no ext file system") }
-        let tree = try ExtMount(identity: identity, note: "", sharesProcesses: true, log: log).mount(place, isReadOnly: true)
+        let mounting = ExtMount(
+            ownership: identity.ownership, isInUserNamespace: identity.isUserNamespace, note: note, sharesProcesses: true, log: log)
+        let tree = try mounting.mount(place, isReadOnly: true)
         let folder = SharedDescriptor(try OwnedDescriptor.open("/proc/self/fd/\(tree.descriptor)", O_RDONLY | O_DIRECTORY))
         image = ImageFile(path: image.path, content: .directory(folder), container: image.container)
         return tree

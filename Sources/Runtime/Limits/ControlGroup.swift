@@ -319,7 +319,7 @@ enum UserScope {
             "StartTransientUnit", "ssa(sv)a(sa(sv))", name, "fail", "3", "PIDs", "au", "1", String(getpid()), "Delegate", "b", "true",
             "Description", "s", "singularity container", "0",
         ]
-        guard let result = try? ChildProcess.run(words, discardsErrors: true), result.status == 0 else { return nil }
+        guard let result = try? ChildProcess.run(words, errors: .discarded), result.status == 0 else { return nil }
         for _ in 0..<200 {
             if let now = Hierarchy.unified, now.own.hasSuffix("/" + name) { return root.mount + now.own }
             usleep(10_000)

@@ -7,6 +7,8 @@ public struct BindSpec: Equatable, Sendable {
     public var imagePath: String?
     /// `id`: the number of the object in a SIF.
     public var imageObject: UInt32?
+    /// `--data`: a data container.
+    public var isData = false
 
     public init(source: String, destination: String, isReadOnly: Bool = false) {
         self.source = source
@@ -61,6 +63,22 @@ public struct BindSpec: Equatable, Sendable {
         var spec = BindSpec(source: parts[0], destination: destination)
         if parts.count == 3, try !spec.apply(parts[2], of: "--bind \(item)") {
             throw .badOption("--bind \(item): \(parts[2]) is not a valid bind option; there are ro, rw, image-src= and id=")
+        }
+        return spec
+    }
+
+    /// Reads a `--data` option: `FILE:DIRECTORY[:ro]`, a data container and where its root shall appear.
+    public static func parse(data text: String) throws(RuntimeError) -> BindSpec {
+        let parts = split(text, at: ":").map(unescaped)
+        guard (2...3).contains(parts.count), !parts[0].isEmpty, parts[1].hasPrefix("/"), parts[1] != "/" else {
+            throw .badOption("--data \(text): give FILE:DIRECTORY[:ro], the directory as an absolute path in the container")
+        }
+        var spec = BindSpec(source: parts[0], destination: parts[1])
+        spec.imagePath = "/"
+        spec.isData = true
+        if parts.count == 3 {
+            guard parts[2] == "ro" || parts[2] == "rw" else { throw .badOption("--data \(text): \(parts[2]) is neither ro nor rw") }
+            spec.isReadOnly = parts[2] == "ro"
         }
         return spec
     }

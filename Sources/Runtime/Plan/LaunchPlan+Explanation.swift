@@ -120,7 +120,8 @@ extension LaunchPlan {
             switch rootLayer {
             case .readOnly: "read-only"
             case .writableTmpfs: "changes go into memory and are thrown away (--writable-tmpfs)"
-            case .overlay(let index): "changes go into \(overlays[index].path) (--overlay)"
+            case .overlay(let index):
+                "changes go into \(overlays[index].isEmbedded ? overlays[index].name : "\(overlays[index].path) (--overlay)")"
             case .writable: "changes go into the sandbox (--writable)"
             }
         let kind =

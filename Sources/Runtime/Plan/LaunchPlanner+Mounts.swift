@@ -205,15 +205,30 @@ extension LaunchPlanner {
                 mounts.append(
                     PlannedMount(
                         .image(image, path: path, readOnly: spec.isReadOnly), spec.destination, isRequired: true,
-                        reason: "--bind of an image"))
+                        reason: spec.isData ? "--data" : "--bind of an image"))
             } else if contains, Self.isPath(spec.source, within: "/dev"), spec.source != "/dev", spec.source == spec.destination {
                 devices.append(spec.source)
             } else {
                 bind(spec.source, spec.destination, readOnly: spec.isReadOnly, isRequired: true, reason: "--bind")
             }
         }
+        warnAboutMissingData(absolute.map(\.destination))
         return absolute.map(\.destination)
     }
+
+    /// An image may say where it expects data: directories in its label ``dataLabel``.
+    private mutating func warnAboutMissingData(_ given: [String]) {
+        guard let labels = view.read("/.singularity.d/labels.json"), let value = LabelText.value(of: Self.dataLabel, in: labels) else {
+            return
+        }
+        for path in value.split(separator: " ").map(String.init) where path.hasPrefix("/") && !given.contains(path) {
+            warnings.append(
+                "the image expects data at \(path), where nothing is mounted: give --data FILE:\(path), or --bind DIRECTORY:\(path)")
+        }
+    }
+
+    /// Directories separated by blanks.
+    static let dataLabel = "org.singularity.data"
 
     /// The number of an image in the plan; each is opened once, for writing where any mount wants to.
     private mutating func dataImage(_ spec: BindSpec) -> Int {

@@ -101,6 +101,13 @@ package struct LaunchPlanner {
 
     private func rootLayer() throws(RuntimeError) -> LaunchPlan.RootLayer {
         let writable = options.overlays.indices.filter { !options.overlays[$0].isReadOnly }
+        if options.writable, let index = options.overlays.firstIndex(where: { $0.isEmbedded && !$0.isReadOnly }) {
+            guard options.overlays.allSatisfy(\.isEmbedded) else {
+                throw .badOption("cannot use --overlay in conjunction with --writable")
+            }
+            if options.writableTmpfs { throw .badOption("cannot use --writable-tmpfs in conjunction with --writable") }
+            return .overlay(index)
+        }
         if writable.count > 1 {
             throw .badOption(
                 "--overlay \(options.overlays[writable[1]].path): only one overlay can be written; add :ro to the others")
@@ -114,11 +121,13 @@ package struct LaunchPlanner {
             }
             return options.writableTmpfs ? .writableTmpfs : .readOnly
         }
-        if !options.overlays.isEmpty { throw .badOption("cannot use --overlay in conjunction with --writable") }
+        if options.overlays.contains(where: { !$0.isEmbedded }) {
+            throw .badOption("cannot use --overlay in conjunction with --writable")
+        }
         if options.writableTmpfs { throw .badOption("cannot use --writable-tmpfs in conjunction with --writable") }
         guard case .directory = image.content else {
             throw .badOption(
-                "--writable: \(image.path) is an immutable image without a writable overlay partition; use --overlay DIRECTORY for changes that stay, --writable-tmpfs for changes that are thrown away, or a sandbox directory"
+                "--writable: \(image.path) is an immutable image without a writable overlay partition; add one with `singularity overlay create \(image.path)`, use --overlay DIRECTORY for changes that stay, --writable-tmpfs for changes that are thrown away, or a sandbox directory"
             )
         }
         return .writable

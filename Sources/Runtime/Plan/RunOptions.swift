@@ -29,6 +29,21 @@ public struct RunOptions: Sendable {
     public struct Overlay: Sendable, Equatable {
         public var path: String
         public var isReadOnly: Bool
+        /// Number of the object in a SIF, where it is not the first overlay partition.
+        public var object: UInt32?
+        /// It is a part of the image that is run.
+        public var isEmbedded = false
+
+        /// A partition of the image itself.
+        init(embedded object: UInt32, in path: String, isReadOnly: Bool) {
+            self.path = path
+            self.isReadOnly = isReadOnly
+            self.object = object
+            isEmbedded = true
+        }
+
+        /// For people.
+        var name: String { isEmbedded ? "the overlay partition of \(path)" : "--overlay \(path)" }
 
         /// `PATH[:ro]`
         public init(_ text: String) {
@@ -142,4 +157,16 @@ public struct RunOptions: Sendable {
 public enum SecurityLabel: Sendable, Equatable {
     case selinux(String)
     case apparmor(String)
+}
+
+extension RunOptions {
+    /// With the overlay partitions of an image: they are laid over it, and the writable one is written to with --writable.
+    func adding(_ image: ImageFile) -> RunOptions {
+        guard !image.overlays.isEmpty else { return self }
+        var options = self
+        let writable = writable ? image.overlays.last(where: \.isWritable)?.object : nil
+        options.overlays.insert(
+            contentsOf: image.overlays.map { Overlay(embedded: $0.object, in: image.path, isReadOnly: $0.object != writable) }, at: 0)
+        return options
+    }
 }

@@ -2,22 +2,29 @@ import Build
 import CommandSyntax
 import Linux
 import Messages
+import Persistence
 
 let diffCommand = Command(
     spec: CommandSpec(
-        "diff", arguments: "<old> <new>", summary: "Show what differs between two images or sandboxes",
+        "diff", arguments: "<old> [new]", summary: "Show what differs between two images or sandboxes, or what a commit would take",
         details: """
             Compares names, types, modes, owners, attributes and contents. A line begins with A for what only the second has,
             D for what only the first has, M for what differs, followed by what it is. The exit status is 0 where nothing
-            differs and 1 where something does.
+            differs and 1 where something does. With one image, it is compared with the changes in its writable partition, or in
+            --overlay: what `commit` would take.
             """,
         examples: ["singularity diff old.sif new.sif", "singularity diff --json app.sif sandbox/"],
         options: [
             OptionSpec("json", "j", .flag, "print JSON"),
+            OptionSpec("overlay", "o", .value("path"), "a directory or image file with changes of the image"),
             OptionSpec("times", nil, .flag, "modification times count too"),
-        ], argumentCount: 2...2)
+        ], argumentCount: 1...2)
 ) { parsed, log in
-    let changes = try ImageComparison.changes(from: parsed.arguments[0], to: parsed.arguments[1], ignoresTimes: !parsed.has("times"))
+    if parsed.arguments.count == 2, parsed["overlay"] != nil { throw CommandError("--overlay is for one image: give no second one") }
+    let changes =
+        parsed.arguments.count == 1
+        ? try OverlayChanges(of: parsed.arguments[0], in: parsed["overlay"], "diff").list(ignoresTimes: !parsed.has("times"))
+        : try ImageComparison.changes(from: parsed.arguments[0], to: parsed.arguments[1], ignoresTimes: !parsed.has("times"))
     if parsed.has("json") {
         let values = changes.map { change in
             JSONValue.object([

@@ -30,6 +30,15 @@ enum Instances {
         }.joined()
     }
 
+    /// The one instance of a name, which may begin with `instance://`.
+    static func running(_ given: String, _ parsed: ParsedArguments) throws -> InstanceRecord {
+        let name = given.hasPrefix("instance://") ? String(given.dropFirst("instance://".count)) : given
+        guard let record = try store(of: parsed["user"]).running(name).first else {
+            throw CommandError("no instance \(name) runs; `singularity instance list` shows those that do")
+        }
+        return record
+    }
+
     static let userOption = OptionSpec("user", "u", .value("name"), "instances of another user (root only)", environment: ["USER"])
 
     static func start(_ parsed: ParsedArguments, _ action: RunOptions.Action, _ log: Log) throws -> Int32 {

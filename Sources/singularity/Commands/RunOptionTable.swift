@@ -25,10 +25,13 @@ enum Running {
             "overlay", "o", .list("path[:ro]"), "lay a directory or an image over the image; changes go into it",
             environment: ["OVERLAY", "OVERLAYIMAGE"]),
         OptionSpec(
+            "data", nil, .list("file:dir[:ro]"), "mount a data container on a directory, for reading and writing unless :ro is given",
+            environment: ["DATA"]),
+        OptionSpec(
             "scratch", "S", .list("directories"), "empty writable directories in the container", environment: ["SCRATCH", "SCRATCHDIR"]),
         OptionSpec(
             "workdir", "W", .value("path"), "directory of the host for what --contain and --scratch keep", environment: ["WORKDIR"]),
-        OptionSpec("writable", "w", .flag, "write into a sandbox directory", environment: ["WRITABLE"]),
+        OptionSpec("writable", "w", .flag, "write into a sandbox directory, or the overlay partition of a SIF", environment: ["WRITABLE"]),
         OptionSpec("writable-tmpfs", nil, .flag, "writes go into memory and are thrown away", environment: ["WRITABLE_TMPFS"]),
         OptionSpec("underlay", nil, .flag, "make missing mount points by bind mounts instead of an overlay", environment: ["UNDERLAY"]),
         OptionSpec(

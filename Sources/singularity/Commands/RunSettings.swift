@@ -11,6 +11,7 @@ extension Running {
         var options = RunOptions(image: image, action: action)
         options.configuration = try ConfigurationFile.load()
         for text in parsed.all("bind") { options.binds += try BindSpec.parse(text) }
+        for text in parsed.all("data") { options.binds.append(try BindSpec.parse(data: text)) }
         for text in parsed.all("mount") { options.binds += try BindSpec.parse(mount: text) }
         options.overlays = parsed.all("overlay").map { RunOptions.Overlay($0) }
         for text in parsed.all("fusemount") { options.fuseMounts.append(try FuseMountSpec(text)) }

@@ -1,0 +1,94 @@
+import ExtFS
+import Glibc
+import Linux
+
+/// Makes ext4 file systems, by mkfs.ext4.
+enum ExtFormat {
+    /// Bytes that a new one may grow to, where no size is asked for: as much as its tables cost nothing, and more than any
+    /// disk of a laptop has.
+    static let defaultSize: UInt64 = 1 << 40
+    /// The peers' limit.
+    static let leastSize: UInt64 = 64 << 20
+    /// Bytes from which on a file system has a large journal.
+    private static let largeSize: UInt64 = 4 << 30
+
+    /// Whose a new file system is.
+    struct Owner {
+        var uid: UInt32
+        var gid: UInt32
+    }
+
+    static func isExt(_ file: CInt, at offset: UInt64) -> Bool {
+        var magic: UInt16 = 0
+        return withUnsafeMutableBytes(of: &magic) { pread(file, $0.baseAddress, 2, Int(offset) + 1080) } == 2 && magic == 0xef53
+    }
+
+    /// Makes room for a file system at the end of a file: a hole.
+    /// - Returns: how many bytes it may have. Less than asked for, where that is no user's wish, on a file system whose files
+    ///   cannot be as large.
+    static func extend(_ file: CInt, from offset: UInt64, size: UInt64?, name: String) throws -> UInt64 {
+        var wanted = size ?? defaultSize
+        while true {
+            // The limit of a process's files would be a signal.
+            let old = signal(SIGXFSZ, SIG_IGN)
+            defer { signal(SIGXFSZ, old) }
+            if ftruncate(file, off_t(offset + wanted)) == 0 { return wanted }
+            let error = SystemError.last("make \(name) larger")
+            guard size == nil, error.errno == EFBIG || error.errno == EINVAL, wanted > 1 << 30 else { throw error }
+            wanted /= 2
+        }
+    }
+
+    /// Makes a file system in a part of a file, with directories in it.
+    /// - Parameters:
+    ///   - directories: paths of new directories, parents first.
+    static func make(_ file: CInt, at offset: UInt64, size: UInt64, owner: Owner, directories: [String], name: String) throws {
+        guard let program = SystemProgram.find("mkfs.ext4") else {
+            throw PersistenceError.refused("a writable file system is made by mkfs.ext4: install the package e2fsprogs")
+        }
+        // Nothing of what was there before may be taken for a part of it.
+        if clinuxPunch(file, offset, size) != 0 { try zeroHead(file, at: offset, name: name) }
+        let isLarge = size >= largeSize
+        // The same on every host. No checksums of metadata: what is written goes through the journal, which has some. Tables of
+        // inodes are holes.
+        let features =
+            "none,has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,sparse_super2,large_file,huge_file,uninit_bg,dir_nlink,extra_isize"
+        var options = [
+            "-q", "-F", "-b", "4096", "-I", "256", "-m", "0", "-O", features, "-J", "size=\(isLarge ? 128 : 16)", "-E",
+            "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=\(owner.uid):\(owner.gid)"
+                + (offset > 0 ? ",offset=\(offset)" : ""),
+        ]
+        if isLarge { options += ["-i", "65536"] }
+        let copy = dup(file)
+        defer { close(copy) }
+        let result = try ChildProcess.run(
+            [program] + options + ["/proc/self/fd/\(copy)", "\(size / 1024)k"], errors: .inOutput, environment: ["MKE2FS_CONFIG=/dev/null"])
+        guard result.status == 0 else {
+            throw PersistenceError.refused("\(name): mkfs.ext4 has failed (\(String(decoding: result.output, as: UTF8.self)))")
+        }
+        let volume = try ExtVolume(file: file, start: offset, name: name, isReadOnly: false)
+        do throws(ExtError) {
+            // A program that wants an empty directory must not find this one; e2fsck makes it again when it needs it.
+            if let lost = try volume.lookUp(Array("lost+found".utf8), in: ExtVolume.root) {
+                _ = try volume.remove(Array("lost+found".utf8), from: ExtVolume.root, isDirectory: true)
+                _ = try volume.free(lost)
+            }
+            for path in directories {
+                var parent = ExtVolume.root
+                for part in path.split(separator: "/").map({ Array($0.utf8) }) {
+                    if let there = try volume.lookUp(part, in: parent) {
+                        parent = there
+                    } else {
+                        parent = try volume.makeDirectory(part, in: parent, mode: 0o755, uid: owner.uid, gid: owner.gid)
+                    }
+                }
+            }
+        } catch { throw SystemError("make directories in \(name)", errno: error.errno) }
+        volume.close()
+        guard fsync(file) == 0 else { throw SystemError.last("write \(name)") }
+    }
+
+    private static func zeroHead(_ file: CInt, at offset: UInt64, name: String) throws {
+        try [UInt8](repeating: 0, count: 1 << 20).withUnsafeBytes { try Files.writeAll($0, to: file, at: offset, name: name) }
+    }
+}

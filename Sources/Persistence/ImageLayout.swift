@@ -1,0 +1,99 @@
+import BlockIO
+import Glibc
+import Linux
+import Runtime
+import SIF
+
+/// An image file with a file system in it that can be written to: a SIF with such a partition, or a file that is nothing else.
+public struct WritableImage {
+    public enum Kind: String, Sendable {
+        /// Changes of the image that they are in.
+        case overlay
+        /// A data container.
+        case data
+        /// A file system without a SIF around it.
+        case bare
+    }
+
+    /// Absolute.
+    public let path: String
+    public let kind: Kind
+    public let place: ExtPlace
+    /// In a SIF: number of the object.
+    public let object: UInt32?
+    /// Nothing is behind it in the file: it can grow.
+    public let isLast: Bool
+    /// Bytes that it may grow to.
+    public var size: UInt64 { place.size }
+
+    /// Finds the writable part of a file.
+    /// - Throws: ``PersistenceError`` where there is none.
+    public init(_ given: String) throws {
+        guard let path = Files.resolved(given) else { throw PersistenceError.refused("\(given): \(SystemError.last("open").reason)") }
+        self.path = path
+        let source = try FileSource(path: path)
+        guard SIFFile.isSIF(source) else {
+            let file = try OwnedDescriptor.open(path, O_RDONLY)
+            guard ExtFormat.isExt(file.rawValue, at: 0) else {
+                throw PersistenceError.refused("\(path) is neither a SIF nor an ext file system")
+            }
+            (kind, object, isLast) = (.bare, nil, true)
+            place = ExtPlace(path: path, offset: 0, size: source.size)
+            return
+        }
+        let sif = try SIFFile(reading: source)
+        guard let found = sif.writablePartition, let partition = found.partition else {
+            throw PersistenceError.refused(
+                sif.descriptors.contains { $0.partition?.type == .data }
+                    ? "\(path) is an immutable data container"
+                    : "\(path) has no writable partition; `singularity overlay create \(path)` adds one")
+        }
+        kind = partition.type == .data ? .data : .overlay
+        object = found.id
+        isLast = found.end == sif.dataEnd
+        place = ExtPlace(path: path, offset: UInt64(found.offset), size: UInt64(found.size))
+    }
+
+    /// The lease of somebody who is about to change it, or to read all of it. It ends with the value.
+    public func hold(forWriting: Bool, _ what: String) throws -> HeldImage {
+        try HeldImage(self, forWriting: forWriting, what)
+    }
+
+    /// Who writes to it at the moment; nil for nobody.
+    public var holder: Lease.Holder? {
+        Lease.holder(ImageLease.path(of: path)).flatMap { $0.isAlive ? $0 : nil }
+    }
+
+    /// Bytes that it takes on disk.
+    public var usedSize: UInt64 {
+        guard let file = try? OwnedDescriptor.open(path, O_RDONLY) else { return 0 }
+        return SparseCopy.extents(file.rawValue, from: place.offset, count: place.size).reduce(0) { $0 + $1.count }
+    }
+}
+
+extension SIFFile {
+    /// The partition that programs may write to: an overlay of the image, or the data of a data container.
+    public var writablePartition: Descriptor? {
+        descriptors.last {
+            guard let partition = $0.partition, partition.fileSystem == .ext3 else { return false }
+            return partition.type == .overlay || partition.type == .data
+        }
+    }
+}
+
+/// A writable image that nobody else changes meanwhile.
+public final class HeldImage {
+    public let image: WritableImage
+    let file: OwnedDescriptor
+    private let lease: ImageLease
+
+    init(_ image: WritableImage, forWriting: Bool, _ what: String) throws {
+        self.image = image
+        do { file = try OwnedDescriptor.open(image.path, forWriting ? O_RDWR : O_RDONLY) } catch {
+            throw PersistenceError.refused("\(image.path): \(error.reason)")
+        }
+        lease = try ImageLease.take(image.path, file: file.rawValue, forWriting: forWriting, note: "singularity \(what)")
+    }
+
+    deinit { lease.release() }
+}

@@ -1,0 +1,96 @@
+import BlockIO
+import ExtFS
+import Glibc
+import Linux
+import Runtime
+import SIF
+
+/// What an administrator does with writable file systems, by the programs of e2fsprogs.
+public struct Maintenance {
+    private let image: WritableImage
+
+    public init(_ path: String) throws { image = try WritableImage(path) }
+
+    /// Numbers of a file system.
+    public struct Usage: Sendable {
+        /// Bytes that it may grow to.
+        public var size: UInt64
+        /// Bytes of its files.
+        public var used: UInt64
+        /// Bytes that it takes on disk.
+        public var onDisk: UInt64
+        public var inodes: UInt32
+        public var usedInodes: UInt32
+        public var isClean: Bool
+    }
+
+    public func usage() throws -> Usage {
+        let file = try OwnedDescriptor.open(image.path, O_RDONLY)
+        let volume = try ExtVolume(file: file.rawValue, start: image.place.offset, name: image.path, isReadOnly: true)
+        let numbers = volume.numbers
+        return Usage(
+            size: image.place.size, used: numbers.used * UInt64(numbers.blockSize), onDisk: image.usedSize, inodes: numbers.inodes,
+            usedInodes: numbers.inodes - numbers.freeInodes,
+            isClean: !ExtVolume.needsCheck(file: file.rawValue, start: image.place.offset))
+    }
+
+    /// Checks the file system.
+    /// - Parameter repairs: all that is wrong is mended.
+    /// - Returns: what e2fsck says, and whether all is well now.
+    public func check(repairs: Bool) throws -> (text: String, isWell: Bool) {
+        let held = try image.hold(forWriting: true, "overlay check")
+        let result = try ExtCheck.run(image.place, file: held.file.rawValue, options: ["-f", repairs ? "-y" : "-p"])
+        return (result.text, result.status < 4)
+    }
+
+    /// Gives back what the file takes of the disk and no file in it needs.
+    /// - Returns: bytes before and after.
+    public func compact() throws -> (before: UInt64, after: UInt64) {
+        let held = try image.hold(forWriting: true, "overlay compact")
+        let before = image.usedSize
+        let result = try ExtCheck.run(image.place, file: held.file.rawValue, options: ["-f", "-p", "-E", "discard"])
+        guard result.status < 4 else { throw PersistenceError.refused("\(image.path) cannot be compacted: \(result.text)") }
+        return (before, image.usedSize)
+    }
+
+    /// Changes how many bytes it may grow to.
+    public func resize(to size: UInt64) throws {
+        guard size >= ExtFormat.leastSize else { throw PersistenceError.refused("image size must be equal or greater than 64 MiB") }
+        guard let program = SystemProgram.find("resize2fs") else {
+            throw PersistenceError.refused("sizes are changed by the program resize2fs: install the package e2fsprogs")
+        }
+        guard image.isLast else {
+            throw PersistenceError.refused(
+                "the partition is not the last object of \(image.path), and cannot change its size; `singularity commit` makes a new image")
+        }
+        let held = try image.hold(forWriting: true, "overlay resize")
+        let file = held.file.rawValue
+        let check = try ExtCheck.run(image.place, file: file, options: ["-f", "-p"])
+        guard check.status < 4 else { throw PersistenceError.refused("\(image.path) has errors: \(check.text)") }
+        // resize2fs cuts the file where the file system ends, and knows of nothing before it: it gets a copy.
+        let name = "\(image.path).\(getpid()).resize"
+        let copy = try OwnedDescriptor.open(name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
+        defer { unlink(name) }
+        try held.copyContent(to: copy.rawValue, name: name)
+        if size > image.place.size { _ = try ExtFormat.extend(copy.rawValue, from: 0, size: size, name: name) }
+        let result = try ChildProcess.run([program, name, "\(size / 1024)K"], errors: .inOutput)
+        guard result.status == 0 else {
+            let text = String(decoding: result.output, as: UTF8.self)
+            throw PersistenceError.refused("\(image.path) cannot have the size \(size >> 20) MiB: resize2fs says \(text)")
+        }
+        if size > image.place.size { try writeSize(size, file) }
+        try held.replaceContent(with: copy.rawValue, size: size)
+        if size < image.place.size { try writeSize(size, file) }
+    }
+
+    private func writeSize(_ size: UInt64, _ file: CInt) throws {
+        if let object = image.object {
+            let writer = try SIFWriter(changing: SharedDescriptor(OwnedDescriptor(dup(file))), name: image.path, time: Int64(time(nil)))
+            writer.resize(id: object, to: Int64(size))
+            try writer.commit()
+        }
+        guard ftruncate(file, off_t(image.place.offset + size)) == 0, fsync(file) == 0 else {
+            throw SystemError.last("write \(image.path)")
+        }
+    }
+}

@@ -1,0 +1,76 @@
+import CLinux
+import Glibc
+import Linux
+
+/// Copies parts of files, and leaves holes as they are.
+public enum SparseCopy {
+    /// Parts of a file that are no holes: where they begin, and how many bytes.
+    static func extents(_ file: CInt, from start: UInt64, count: UInt64) -> [(offset: UInt64, count: UInt64)] {
+        var found: [(offset: UInt64, count: UInt64)] = []
+        let (seekData, seekHole): (CInt, CInt) = (3, 4)
+        var position = off_t(start)
+        let end = off_t(start + count)
+        while position < end {
+            let data = lseek(file, position, seekData)
+            // ENXIO: nothing but a hole is left. A file system that knows no holes says that all is data.
+            guard data >= 0, data < end else { break }
+            let hole = lseek(file, data, seekHole)
+            guard hole > data else { break }
+            found.append((UInt64(data), UInt64(min(hole, end) - data)))
+            position = hole
+        }
+        return found
+    }
+
+    /// Copies a part of a file to a place in another, which has nothing but holes there.
+    ///
+    /// Where the file system can share the blocks (reflinks), nothing is copied at all.
+    static func copy(_ source: CInt, from start: UInt64, count: UInt64, to target: CInt, at place: UInt64, name: String) throws {
+        if clinux_clone_range(source, start, count, target, place) == 0 { return }
+        for extent in extents(source, from: start, count: count) {
+            var done: UInt64 = 0
+            while done < extent.count {
+                let copied = clinux_copy_range(
+                    source, Int64(extent.offset + done), target, Int64(place + (extent.offset - start) + done),
+                    min(extent.count - done, 1 << 30))
+                if copied > 0 {
+                    done += UInt64(copied)
+                    continue
+                }
+                if copied < 0, errno == EINTR { continue }
+                try byHand(source, extent.offset + done, extent.count - done, target, place + (extent.offset - start) + done, name)
+                break
+            }
+        }
+    }
+
+    private static func byHand(_ source: CInt, _ start: UInt64, _ count: UInt64, _ target: CInt, _ place: UInt64, _ name: String) throws {
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
+        defer { buffer.deallocate() }
+        var done: UInt64 = 0
+        while done < count {
+            let got = pread(source, buffer.baseAddress, Int(min(UInt64(buffer.count), count - done)), off_t(start + done))
+            if got < 0 {
+                if errno == EINTR { continue }
+                throw SystemError.last("read \(name)")
+            }
+            if got == 0 { break }
+            try Files.writeAll(UnsafeRawBufferPointer(rebasing: buffer[..<got]), to: target, at: place + done, name: name)
+            done += UInt64(got)
+        }
+    }
+
+    /// Copies a whole image file with its holes, under another name when all is there.
+    public static func copy(_ path: String, to target: String) throws {
+        let source = try OwnedDescriptor.open(path, O_RDONLY)
+        let status = try Files.status(source.rawValue, name: path)
+        guard status.st_mode & S_IFMT == S_IFREG else { throw PersistenceError.refused("\(path) is not a file") }
+        let output = try OutputFile(target, mode: status.st_mode & 0o777)
+        guard ftruncate(output.descriptor, status.st_size) == 0 else { throw SystemError.last("make \(target)") }
+        try copy(source.rawValue, from: 0, count: UInt64(status.st_size), to: output.descriptor, at: 0, name: target)
+        try output.commit()
+    }
+}
+
+/// Makes a hole. 0, or -1 with errno.
+func clinuxPunch(_ file: CInt, _ offset: UInt64, _ count: UInt64) -> CInt { clinux_punch_hole(file, offset, count) }

@@ -1,0 +1,72 @@
+import CommandSyntax
+import Glibc
+import Linux
+import Messages
+import Persistence
+
+let commitCommands = [
+    Command(
+        spec: CommandSpec(
+            "commit", arguments: "<image> [new image]", summary: "Merge an image and its changes into a new immutable image",
+            details: """
+                The changes are those of the image's own writable partition, or of --overlay. What did not change is copied as it is,
+                compressed. The new image says in its history where it comes from. With --replace it takes the place of the old one,
+                at once or not at all, and the overlay is empty then.
+                """,
+            examples: ["singularity commit image.sif new.sif", "singularity commit --replace -m 'add numpy' --overlay changes/ image.sif"],
+            options: [
+                OptionSpec("overlay", "o", .value("path"), "a directory or image file with the changes"),
+                OptionSpec("replace", nil, .flag, "put the new image in the place of the old one"),
+                OptionSpec("message", "m", .value("text"), "what was changed, for the history"),
+                OptionSpec("force", "F", .flag, "overwrite a file that is there", environment: ["FORCE"]),
+            ], argumentCount: 1...2)
+    ) { parsed, log in
+        let replaces = parsed.has("replace")
+        guard replaces == (parsed.arguments.count == 1) else {
+            throw CommandError(replaces ? "--replace makes no new image: give one name" : "give a name for the new image, or --replace")
+        }
+        if !replaces, !parsed.has("force"), Files.status(parsed.arguments[1], followLinks: false) != nil {
+            throw CommandError("\(parsed.arguments[1]) is there already; overwrite it with --force")
+        }
+        let changes = try OverlayChanges(of: parsed.arguments[0], in: parsed["overlay"], "commit")
+        let commit = Commit(changes, message: parsed["message"] ?? "", log)
+        if replaces { try commit.replace() } else { try commit.write(parsed.arguments[1]) }
+        return 0
+    },
+    Command(
+        spec: CommandSpec(
+            "history", arguments: "<image>", summary: "Show the commits that an image comes from",
+            examples: ["singularity history new.sif"], options: [OptionSpec("json", "j", .flag, "print JSON")], argumentCount: 1...1)
+    ) { parsed, _ in
+        let history = try ImageHistory(parsed.arguments[0])
+        if parsed.has("json") {
+            print(history.json.indented)
+            return 0
+        }
+        for entry in history.commits.reversed() {
+            print("\(entry.time)  \(entry.author)  +\(entry.added) ~\(entry.changed) -\(entry.removed)")
+            print("    \(entry.message.isEmpty ? "(no message)" : entry.message)")
+            print("    of \(entry.name), root file system sha256:\(entry.parent)")
+        }
+        return 0
+    },
+    Command(
+        spec: CommandSpec(
+            "copy", arguments: "<image> <target>", summary: "Copy an image with its holes",
+            details:
+                "A writable partition takes no more room in the copy than in the original, and none where the file system shares blocks.",
+            examples: ["singularity copy image.sif backup.sif"],
+            options: [OptionSpec("force", "F", .flag, "overwrite a file that is there", environment: ["FORCE"])], argumentCount: 2...2)
+    ) { parsed, log in
+        var target = parsed.arguments[1]
+        if Files.isDirectory(target) { target += "/" + (parsed.arguments[0].split(separator: "/").last.map(String.init) ?? "") }
+        if !parsed.has("force"), Files.status(target, followLinks: false) != nil {
+            throw CommandError("\(target) is there already; overwrite it with --force")
+        }
+        if let holder = (try? WritableImage(parsed.arguments[0]))?.holder {
+            log.warning("\(parsed.arguments[0]) is being written by \(holder.text): the copy is as a power cut would leave it")
+        }
+        try SparseCopy.copy(parsed.arguments[0], to: target)
+        return 0
+    },
+]
