@@ -69,10 +69,7 @@ enum ExtFormat {
         let volume = try ExtVolume(file: file, start: offset, name: name, isReadOnly: false)
         do throws(ExtError) {
             // A program that wants an empty directory must not find this one; e2fsck makes it again when it needs it.
-            if let lost = try volume.lookUp(Array("lost+found".utf8), in: ExtVolume.root) {
-                _ = try volume.remove(Array("lost+found".utf8), from: ExtVolume.root, isDirectory: true)
-                _ = try volume.free(lost)
-            }
+            try volume.dropEmptyLostAndFound()
             for path in directories {
                 var parent = ExtVolume.root
                 for part in path.split(separator: "/").map({ Array($0.utf8) }) {

@@ -39,8 +39,7 @@ public struct Maintenance {
     /// - Returns: what e2fsck says, and whether all is well now.
     public func check(repairs: Bool) throws -> (text: String, isWell: Bool) {
         let held = try image.hold(forWriting: true, "overlay check")
-        let result = try ExtCheck.run(image.place, file: held.file.rawValue, options: ["-f", repairs ? "-y" : "-p"])
-        return (result.text, result.status < 4)
+        return try ExtCheck.check(image.place, file: held.file.rawValue, repairs: repairs)
     }
 
     /// Gives back what the file takes of the disk and no file in it needs.
@@ -48,8 +47,8 @@ public struct Maintenance {
     public func compact() throws -> (before: UInt64, after: UInt64) {
         let held = try image.hold(forWriting: true, "overlay compact")
         let before = image.usedSize
-        let result = try ExtCheck.run(image.place, file: held.file.rawValue, options: ["-f", "-p", "-E", "discard"])
-        guard result.status < 4 else { throw PersistenceError.refused("\(image.path) cannot be compacted: \(result.text)") }
+        let result = try ExtCheck.check(image.place, file: held.file.rawValue, repairs: false, options: ["-E", "discard"])
+        guard result.isWell else { throw PersistenceError.refused("\(image.path) cannot be compacted: \(result.text)") }
         return (before, image.usedSize)
     }
 
@@ -65,8 +64,8 @@ public struct Maintenance {
         }
         let held = try image.hold(forWriting: true, "overlay resize")
         let file = held.file.rawValue
-        let check = try ExtCheck.run(image.place, file: file, options: ["-f", "-p"])
-        guard check.status < 4 else { throw PersistenceError.refused("\(image.path) has errors: \(check.text)") }
+        let check = try ExtCheck.check(image.place, file: file, repairs: false)
+        guard check.isWell else { throw PersistenceError.refused("\(image.path) has errors: \(check.text)") }
         // resize2fs cuts the file where the file system ends, and knows of nothing before it: it gets a copy.
         let name = "\(image.path).\(getpid()).resize"
         let copy = try OwnedDescriptor.open(name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
@@ -81,6 +80,8 @@ public struct Maintenance {
         if size > image.place.size { try writeSize(size, file) }
         try held.replaceContent(with: copy.rawValue, size: size)
         if size < image.place.size { try writeSize(size, file) }
+        // Its journal may have got another place, and room that it doesn't need.
+        try ExtVolume(file: file, start: image.place.offset, name: image.path, isReadOnly: false).close()
     }
 
     private func writeSize(_ size: UInt64, _ file: CInt) throws {

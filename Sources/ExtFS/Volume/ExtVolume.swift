@@ -57,6 +57,7 @@ public final class ExtVolume: @unchecked Sendable {
     private var backingIsUnknown = false
     private static let backingUnit: UInt64 = 1 << 20
 
+    private lazy var overhead = countOverhead()
     var directories = DirectoryCache()
     var lastRuns = RunCache()
     var orphans = OrphanList()
@@ -176,19 +177,24 @@ public final class ExtVolume: @unchecked Sendable {
     }
 
     private func openJournal() -> Journal? {
+        Journal(file: file, start: start, blockSize: blockSize, blocks: journalBlocks())
+    }
+
+    /// The journal's blocks in order; none where there is no journal.
+    func journalBlocks() -> [UInt64] {
         let number = superblock.pointee.s_journal_inum
         guard superblock.pointee.s_feature_compat & UInt32(EXT3_FEATURE_COMPAT_HAS_JOURNAL) != 0, number != 0,
             var inode = try? readInode(number)
-        else { return nil }
+        else { return [] }
         let count = inode.size / UInt64(blockSize)
-        guard count > 0, count <= 1 << 20 else { return nil }
+        guard count > 0, count <= 1 << 20 else { return [] }
         var blocks: [UInt64] = []
         while UInt64(blocks.count) < count {
             guard let run = try? mapped(number, &inode, UInt64(blocks.count), limit: count - UInt64(blocks.count)), let place = run.place
-            else { return nil }
+            else { return [] }
             for offset in 0..<run.count { blocks.append(place + offset) }
         }
-        return Journal(file: file, start: start, blockSize: blockSize, blocks: blocks)
+        return blocks
     }
 
     /// Writes everything to its place and marks the file system as clean. Without the lock, and with nobody committing.
@@ -211,7 +217,7 @@ public final class ExtVolume: @unchecked Sendable {
         }
     }
 
-    private func writeSuperblockInPlace() -> CInt {
+    func writeSuperblockInPlace() -> CInt {
         superblock.pointee.s_wtime = UInt32(truncatingIfNeeded: time(nil))
         ext2fs_superblock_csum_set(system, superblock)
         let error = BlockStore.write(file, at: start + 1024, UnsafeRawBufferPointer(start: superblock, count: 1024))
@@ -248,7 +254,7 @@ public final class ExtVolume: @unchecked Sendable {
     /// Blocks in all and free, inodes in all and free; free ones as far as the disk under the file has them.
     public var room: (blocks: UInt64, free: UInt64, inodes: UInt32, freeInodes: UInt32, blockSize: UInt32) {
         // What the file system itself takes is not for files, as the kernel counts it.
-        let blocks = ext2fs_blocks_count(superblock) - min(UInt64(superblock.pointee.s_overhead_clusters), ext2fs_blocks_count(superblock))
+        let blocks = ext2fs_blocks_count(superblock) - min(overhead, ext2fs_blocks_count(superblock))
         var free = ext2fs_free_blocks_count(superblock)
         var total = blocks
         var host = statvfs()
@@ -267,9 +273,23 @@ public final class ExtVolume: @unchecked Sendable {
     public var numbers: (used: UInt64, inodes: UInt32, freeInodes: UInt32, blockSize: UInt32) {
         let taken = ext2fs_blocks_count(superblock) - min(ext2fs_free_blocks_count(superblock), ext2fs_blocks_count(superblock))
         return (
-            taken - min(taken, UInt64(superblock.pointee.s_overhead_clusters)), superblock.pointee.s_inodes_count,
+            taken - min(taken, overhead), superblock.pointee.s_inodes_count,
             superblock.pointee.s_free_inodes_count, UInt32(blockSize)
         )
+    }
+
+    /// Blocks of superblocks, group descriptors, maps, inodes and the journal.
+    private func countOverhead() -> UInt64 {
+        var count = UInt64(superblock.pointee.s_first_data_block)
+        let descriptors = UInt64(system.pointee.desc_blocks) + UInt64(superblock.pointee.s_reserved_gdt_blocks)
+        for group in 0..<system.pointee.group_desc_count {
+            count += 2 + UInt64(system.pointee.inode_blocks_per_group)
+            if ext2fs_bg_has_super(system, group) != 0 { count += 1 + descriptors }
+        }
+        if superblock.pointee.s_journal_inum != 0, let inode = try? readInode(superblock.pointee.s_journal_inum) {
+            count += inode.size / UInt64(blockSize)
+        }
+        return count
     }
 
     // MARK: Changes

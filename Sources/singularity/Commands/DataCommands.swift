@@ -6,6 +6,22 @@ import Messages
 import Persistence
 import Runtime
 
+/// Data containers for people and programs.
+enum DataListing {
+    static func json(_ one: DataContainer.Info) -> JSONValue {
+        .object([
+            ("file", .string(one.path)), ("writable", .bool(one.isWritable)), ("size", .number(Int(one.size))),
+            ("used", .number(Int(one.used))), ("onDisk", .number(Int(one.onDisk))), ("holder", .string(one.holder ?? "")),
+            ("clean", .bool(one.isClean)), ("snapshots", .array(one.snapshots.map { .string($0) })),
+        ])
+    }
+
+    /// An immutable one.
+    static func text(_ one: DataContainer.Info) -> String {
+        "File:         \(one.path)\nKind:         data, immutable\nSize:         \(WritableImages.text(one.size))"
+    }
+}
+
 let dataCommands =
     [
         Command(
@@ -54,14 +70,7 @@ let dataCommands =
             if parsed.has("json") {
                 print(
                     JSONValue.array(
-                        all.map { one in
-                            .object([
-                                ("file", .string(one.path)), ("writable", .bool(one.isWritable)), ("size", .number(Int(one.size))),
-                                ("used", .number(Int(one.used))), ("onDisk", .number(Int(one.onDisk))),
-                                ("holder", .string(one.holder ?? "")), ("clean", .bool(one.isClean)),
-                                ("snapshots", .array(one.snapshots.map { .string($0) })),
-                            ])
-                        }
+                        all.map(DataListing.json)
                     ).indented)
                 return 0
             }

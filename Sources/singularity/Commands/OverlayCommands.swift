@@ -82,6 +82,10 @@ enum WritableImages {
                     argumentCount: 1...1)
             ) { parsed, _ in
                 let path = parsed.arguments[0]
+                if group == "data", let info = try DataContainer.info(path), !info.isWritable {
+                    print(parsed.has("json") ? DataListing.json(info).indented : DataListing.text(info))
+                    return 0
+                }
                 print(parsed.has("json") ? try usageJSON(path).indented : try usageText(path))
                 return 0
             },
