@@ -350,3 +350,5 @@ int clinux_clone_range(int from, uint64_t from_offset, uint64_t length, int to, 
     struct file_clone_range range = {from, from_offset, length, to_offset};
     return ioctl(to, FICLONERANGE, &range);
 }
+
+int clinux_freeze(int file, int on) { return ioctl(file, on ? FIFREEZE : FITHAW, 0); }

@@ -132,6 +132,8 @@ void clinux_set_title(char **argv, const char *title);
 int clinux_reserve(int file, uint64_t offset, uint64_t length);
 /* FICLONERANGE, see ioctl_ficlonerange(2): shares the blocks of another file. 0, or -1 with errno. */
 int clinux_clone_range(int from, uint64_t from_offset, uint64_t length, int to, uint64_t to_offset);
+/* FIFREEZE and FITHAW, see fsfreeze(8). 0, or -1 with errno. */
+int clinux_freeze(int file, int on);
 int clinux_punch_hole(int file, uint64_t offset, uint64_t length);
 
 #endif
