@@ -108,6 +108,7 @@ let package = Package(
         tests("CommandSyntaxTests", ["CommandSyntax"]),
         tests("CompressionTests", ["BlockIO", "Compression"]),
         tests("LinuxTests", ["Linux"]),
+        tests("ExtFSTests", ["ExtFS"]),
         tests("IntegrationTests", [crypto]),
     ]
 )

@@ -142,6 +142,9 @@ final class BlockStore {
 
     func markFree(_ block: UInt64) { freed.running.insert(block) }
 
+    /// Blocks that became free since the last commit began.
+    var freedCount: Int { freed.running.count }
+
     static func write(_ file: CInt, at offset: UInt64, _ bytes: UnsafeRawBufferPointer) -> CInt {
         var done = 0
         while done < bytes.count {
@@ -171,11 +174,16 @@ final class BlockStore {
     }
 
     /// The commit is in the journal.
-    func finishCommit() {
+    /// - Returns: blocks that are free since it.
+    func finishCommit() -> Set<UInt64> {
         committed.merge(committing) { _, new in new }
         committing = [:]
-        freed.committing = []
+        defer { freed.committing = [] }
+        return freed.committing
     }
+
+    /// What a free block had need not go to its place.
+    func forgetFree(_ block: UInt64) { committed[block] = nil }
 
     /// The blocks that could be written to their places now.
     func placeable() -> [(number: UInt64, block: Block)] {

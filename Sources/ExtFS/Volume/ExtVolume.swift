@@ -55,6 +55,9 @@ public final class ExtVolume: @unchecked Sendable {
     /// Parts of the file, in ``backingUnit`` bytes, that surely have room on the host's file system.
     private var backed: Set<UInt64> = []
     private var backingIsUnknown = false
+    /// Blocks that are free, and may have room on the host's file system.
+    private var discardable: Set<UInt64> = []
+    private static let discardLimit = 4096
     private static let backingUnit: UInt64 = 1 << 20
 
     private lazy var overhead = countOverhead()
@@ -154,17 +157,15 @@ public final class ExtVolume: @unchecked Sendable {
                 Unmanaged<ExtVolume>.fromOpaque(system.pointee.priv_data).takeUnretainedValue()
                     .blocksHaveChanged(block, UInt64(count), inUse)
             }, nil)
-        journal = openJournal()
-        if let journal {
-            // Room in the journal is what a full disk must not take away.
-            for run in journal.extents {
-                if clinux_reserve(file, run.offset, run.length) == 0 { continue }
-                if errno == ENOSPC || errno == EDQUOT {
-                    throw ExtImage.Failure(
-                        description: "\(name) cannot be written: the disk it is on has no room left for its journal; free some space")
-                }
-            }
+        let blocks = journalBlocks()
+        // Room in the journal is what a full disk must not take away; where it has less already, less has to do.
+        let backed = backedPrefix(blocks)
+        journal = Journal(file: file, start: start, blockSize: blockSize, blocks: blocks, usable: backed)
+        if journal != nil {
             superblock.pointee.s_feature_incompat |= UInt32(EXT3_FEATURE_INCOMPAT_RECOVER)
+        } else if backed < blocks.count {
+            throw ExtImage.Failure(
+                description: "\(name) cannot be written: the disk it is on has no room left for its journal; free some space")
         } else {
             superblock.pointee.s_state &= ~UInt16(EXT2_VALID_FS)
         }
@@ -176,8 +177,34 @@ public final class ExtVolume: @unchecked Sendable {
         removeOrphans()
     }
 
-    private func openJournal() -> Journal? {
-        Journal(file: file, start: start, blockSize: blockSize, blocks: journalBlocks())
+    /// Blocks that keep their room when the journal is empty, so that a file system can be opened on a full disk.
+    private static let keptJournal = 512
+
+    /// Takes room for the journal.
+    /// - Returns: how many of its first blocks have some.
+    private func backedPrefix(_ blocks: [UInt64]) -> Int {
+        let step = 256
+        var done = 0
+        while done < blocks.count {
+            // Neighbours at once.
+            var count = 1
+            while count < step, done + count < blocks.count, blocks[done + count] == blocks[done] + UInt64(count) { count += 1 }
+            let result = clinux_reserve(file, start + blocks[done] * UInt64(blockSize), UInt64(count * blockSize))
+            if result != 0, errno == ENOSPC || errno == EDQUOT { return done }
+            done += count
+        }
+        return done
+    }
+
+    /// Gives back the room of an empty journal.
+    private func punchJournal(_ blocks: [UInt64]) {
+        var index = Self.keptJournal
+        while index < blocks.count {
+            var count = 1
+            while index + count < blocks.count, blocks[index + count] == blocks[index] + UInt64(count) { count += 1 }
+            _ = clinux_punch_hole(file, start + blocks[index] * UInt64(blockSize), UInt64(count * blockSize))
+            index += count
+        }
     }
 
     /// The journal's blocks in order; none where there is no journal.
@@ -202,19 +229,12 @@ public final class ExtVolume: @unchecked Sendable {
         guard !isReadOnly else { return }
         lock.locked { removeOrphans() }
         _ = commit()
+        lock.locked { discard() }
         guard failure == 0, placeAll() == 0, fdatasync(file) == 0 else { return }
         if let journal, journal.forget(all: true) != 0 { return }
         superblock.pointee.s_feature_incompat &= ~UInt32(EXT3_FEATURE_INCOMPAT_RECOVER)
         superblock.pointee.s_state |= UInt16(EXT2_VALID_FS)
-        if fdatasync(file) == 0, writeSuperblockInPlace() == 0, let journal {
-            // An empty journal takes no room; its superblock stays.
-            for (index, run) in journal.extents.enumerated() {
-                let kept = index == 0 ? UInt64(blockSize) : 0
-                if run.length > kept {
-                    _ = clinux_punch_hole(file, run.offset + kept, run.length - kept)
-                }
-            }
-        }
+        if fdatasync(file) == 0, writeSuperblockInPlace() == 0, journal != nil { punchJournal(journalBlocks()) }
     }
 
     func writeSuperblockInPlace() -> CInt {
@@ -228,9 +248,37 @@ public final class ExtVolume: @unchecked Sendable {
 
     /// Refuses what needs new blocks where the disk under the file is full: a failure later could not be told to anybody.
     func needRoom(_ bytes: UInt64) throws(ExtError) {
+        if hasRoom(bytes) { return }
+        discard()
+        if !hasRoom(bytes) { throw ExtError(ENOSPC) }
+    }
+
+    private func hasRoom(_ bytes: UInt64) -> Bool {
         var host = statvfs()
-        guard fstatvfs(file, &host) == 0 else { return }
-        if UInt64(host.f_bavail) * UInt64(host.f_frsize) < bytes + Self.margin { throw ExtError(ENOSPC) }
+        guard fstatvfs(file, &host) == 0 else { return true }
+        return UInt64(host.f_bavail) * UInt64(host.f_frsize) >= bytes + Self.margin
+    }
+
+    /// Whether a commit gives room back.
+    public var commitFreesRoom: Bool { store.freedCount > 0 }
+
+    /// Gives free blocks back to the host's file system: the file takes the room that is used.
+    private func discard() {
+        var blocks = discardable.filter { ext2fs_test_block_bitmap2(system.pointee.block_map, $0) == 0 }.sorted()[...]
+        discardable = []
+        while let first = blocks.popFirst() {
+            var count: UInt64 = 1
+            store.forgetFree(first)
+            while let next = blocks.first, next == first + count {
+                blocks.removeFirst()
+                store.forgetFree(next)
+                count += 1
+            }
+            let offset = start + first * UInt64(blockSize)
+            if clinux_punch_hole(file, offset, count * UInt64(blockSize)) == 0 {
+                for unit in offset / Self.backingUnit...(offset + count * UInt64(blockSize) - 1) / Self.backingUnit { backed.remove(unit) }
+            }
+        }
     }
 
     /// Takes room on the host's file system for blocks.
@@ -332,7 +380,10 @@ public final class ExtVolume: @unchecked Sendable {
     var largestOperation: Int { max(16, transactionLimit / 4) }
 
     /// Whether the running transaction is so large that it should be committed before anything else is changed.
-    public var isFull: Bool { store.running.count >= transactionLimit / 2 }
+    public var isFull: Bool { store.running.count >= transactionLimit / 2 || store.freedCount > Self.freedLimit }
+
+    /// Blocks that one transaction may free.
+    private static let freedLimit = 1 << 20
 
     public var hasChanges: Bool { store.hasChanges || !changedBlockGroups.isEmpty || !changedInodeGroups.isEmpty || superblockHasChanged }
 
@@ -414,7 +465,11 @@ public final class ExtVolume: @unchecked Sendable {
         let error = frozen.blocks.isEmpty ? (frozen.hasDirectData ? Self.synchronise(file) : 0) : write(frozen.blocks, frozen.hasDirectData)
         lock.locked {
             if error != 0 { failure = error }
-            store.finishCommit()
+            let freed = store.finishCommit()
+            if error == 0 {
+                discardable.formUnion(freed)
+                if discardable.count > Self.discardLimit { discard() }
+            }
             lock.wakeAll()
         }
         if error == 0, store.placeableCount(lock) > Self.placingLimit { return placeAll() }

@@ -19,6 +19,8 @@ final class Journal {
     private let blocks: [UInt64]
     /// The superblock, block 0.
     private var superblock: [UInt8]
+    /// Blocks of the journal, also those that are not used now.
+    private let fullLength: Int
     /// First block that transactions may use.
     private let first: Int
     /// Where the next transaction goes.
@@ -54,9 +56,11 @@ final class Journal {
     private static let headerSize = 12
     private static let uuidSize = 16
 
-    /// - Parameter blocks: of the journal's inode, in order.
+    /// - Parameters:
+    ///   - blocks: of the journal's inode, in order.
+    ///   - usable: how many of them may be used.
     /// - Returns: nil where there is no journal that could be used, or one that has not been replayed.
-    init?(file: CInt, start: UInt64, blockSize: Int, blocks: [UInt64]) {
+    init?(file: CInt, start: UInt64, blockSize: Int, blocks: [UInt64], usable: Int) {
         self.file = file
         self.start = start
         self.blockSize = blockSize
@@ -67,10 +71,11 @@ final class Journal {
         func word(_ superblock: [UInt8], _ offset: Int) -> UInt32 {
             superblock.withUnsafeBytes { UInt32(bigEndian: $0.loadUnaligned(fromByteOffset: offset, as: UInt32.self)) }
         }
-        let length = Int(word(superblock, 16))
+        fullLength = blocks.count
+        let length = min(usable, blocks.count)
         first = Int(word(superblock, 20))
         guard word(superblock, 0) == Self.magic, word(superblock, 4) == BlockType.superblock2, Int(word(superblock, 12)) == blockSize,
-            length <= blocks.count, first >= 1, length - first >= Self.leastLength, word(superblock, 28) == 0,
+            first >= 1, length - first >= Self.leastLength, word(superblock, 28) == 0,
             blocks.allSatisfy({ $0 <= UInt32.max })
         else { return nil }
         self.blocks = Array(blocks[..<length])
@@ -89,20 +94,6 @@ final class Journal {
 
     /// Whether a crash could bring an older state of a block back.
     func mayReplay(_ block: UInt64) -> Bool { latest[block] != nil }
-
-    /// The runs of blocks in the file: where they begin, and how long they are, bytes.
-    var extents: [(offset: UInt64, length: UInt64)] {
-        var runs: [(offset: UInt64, length: UInt64)] = []
-        for block in blocks {
-            let offset = start + block * UInt64(blockSize)
-            if let last = runs.last, last.offset + last.length == offset {
-                runs[runs.count - 1].length += UInt64(blockSize)
-            } else {
-                runs.append((offset, UInt64(blockSize)))
-            }
-        }
-        return runs
-    }
 
     // MARK: Transactions
 
@@ -209,7 +200,9 @@ final class Journal {
 
     /// - Parameter start: of the oldest transaction, 0 for none.
     private func writeSuperblock(start place: Int, sequence: UInt32) -> CInt {
+        let length = place == 0 ? fullLength : blocks.count
         superblock.withUnsafeMutableBytes {
+            $0.storeBytes(of: UInt32(length).bigEndian, toByteOffset: 16, as: UInt32.self)
             $0.storeBytes(of: sequence.bigEndian, toByteOffset: 24, as: UInt32.self)
             $0.storeBytes(of: UInt32(place).bigEndian, toByteOffset: 28, as: UInt32.self)
             // Checksums of transactions (compatible 1); asynchronous commits (incompatible 4). No long block numbers, no

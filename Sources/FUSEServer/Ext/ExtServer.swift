@@ -21,6 +21,8 @@ public final class ExtServer: @unchecked Sendable {
     /// Who waits for a commit.
     private var waiting: [Reply] = []
     private var wantsCommit = false
+    /// How many commits there were.
+    private var commits = 0
     private var hasEnded = false
 
     /// Seconds that the kernel may keep what it was told: nobody else changes anything.
@@ -76,6 +78,10 @@ public final class ExtServer: @unchecked Sendable {
                 return (waiting, hasEnded)
             }
             let error = volume.commit()
+            clock.locked {
+                commits += 1
+                clock.wakeAll()
+            }
             for reply in replies { reply.error(error) }
             if isLast { return }
             if Self.seconds - last >= Self.interval {
@@ -113,7 +119,14 @@ public final class ExtServer: @unchecked Sendable {
             let reply = Reply(device: device, unique: request.header.unique)
             volume.lock.locked {
                 waitForRoom()
-                do throws(ExtError) { try answer(request, reply, output) } catch { reply.error(error.errno) }
+                do throws(ExtError) {
+                    do throws(ExtError) { try answer(request, reply, output) } catch {
+                        // What was removed just now gives its room back with the next commit.
+                        guard error.errno == ENOSPC, volume.commitFreesRoom else { throw error }
+                        waitForCommit()
+                        try answer(request, reply, output)
+                    }
+                } catch { reply.error(error.errno) }
             }
         }
     }
@@ -121,6 +134,19 @@ public final class ExtServer: @unchecked Sendable {
     /// Waits while more is to be committed than a transaction should have. With the lock held.
     func waitForRoom() {
         while volume.isFull && volume.failure == 0 {
+            wantsCommit = true
+            volume.lock.wakeAll()
+            volume.lock.wait()
+        }
+    }
+
+    /// Waits until what has changed up to now is committed. With the lock held.
+    private func waitForCommit() {
+        let wanted = commits + 2
+        wantsCommit = true
+        volume.lock.wakeAll()
+        // One that has begun may have begun too early.
+        while commits < wanted && volume.failure == 0 {
             wantsCommit = true
             volume.lock.wakeAll()
             volume.lock.wait()

@@ -114,9 +114,11 @@ private struct ExtKeeper {
         let answer = try Files.read(OwnedDescriptor(ready[0]), name: "keeper", limit: 1 << 16)
         guard answer.first == 0x31 else { throw RuntimeError.badOption(String(decoding: answer, as: UTF8.self)) }
         do {
-            let tree = try mount(device)
+            var number: CInt = -1
+            let tree = try mount(device, &number)
             guard clinux_send_descriptors(socket, [tree.descriptor], 1) == 0 else { throw SystemError.last("send the mount") }
-            try Files.writeAll([1], to: mounted[1], name: "keeper")
+            // The loop device's number, for the kernel's mounts.
+            try withUnsafeBytes(of: number) { try Files.writeAll(Array($0), to: mounted[1], name: "keeper") }
         } catch {
             kill(keeper, SIGKILL)
             throw error
@@ -125,22 +127,25 @@ private struct ExtKeeper {
 
     private var flags: MountFlags { isReadOnly ? [.noSuid, .noDev, .readOnly] : [.noSuid, .noDev] }
 
-    private func mount(_ device: CInt) throws -> DetachedMount {
+    /// - Parameter loop: gets the number of the loop device, where there is one.
+    private func mount(_ device: CInt, _ loop: inout CInt) throws -> DetachedMount {
         guard let spot = Self.spots.first(where: { Files.isDirectory($0) && !LaunchPlanner.isPath(place.path, within: $0) }) else {
             throw SystemError("find a directory to mount on (tried \(Self.spots.joined(separator: ", ")))", errno: ENOENT)
         }
         try Namespaces.mount.unshare()
         try Mounting.isolatePropagation()
         if usesKernel {
-            guard let (loop, number) = LoopDevice.attach(file, place.offset, place.size, isWritable: !isReadOnly, log) else {
+            guard let (node, number) = LoopDevice.attach(file, place.offset, place.size, isWritable: !isReadOnly, log) else {
                 throw RuntimeError.badOption("\(place.path) cannot be mounted: this host has no free loop device")
             }
-            defer { close(loop) }
+            defer { close(node) }
+            loop = number
             do throws(SystemError) {
                 try Mounting.mount("ext4", source: "/dev/loop\(number)", on: spot, flags: flags, options: "errors=remount-ro")
             } catch {
                 throw RuntimeError.badOption("\(place.path) cannot be mounted (\(error.reason)); `singularity overlay check` tells more")
             }
+            if !isReadOnly { HostRoom.begin(loop: number, at: spot, file) }
         } else {
             try Mounting.mount(
                 "fuse", source: place.path, on: spot, flags: flags,
@@ -191,7 +196,7 @@ private struct ExtKeeper {
         let server = ExtServer(volume, ownership: ownership, isInUserNamespace: isInUserNamespace)
         let clock = RenewalClock(interval: Int(Self.renewal))
         server.serve(device, seesClients: seesClients) {
-            Self.waitForByte(mounted)
+            Self.waitForMount(mounted) != nil
         } whileServing: {
             if clock.isTime { lease.renew() }
         } atEnd: {
@@ -201,30 +206,92 @@ private struct ExtKeeper {
         _exit(0)
     }
 
-    private static func waitForByte(_ pipe: CInt) -> Bool {
-        var byte: UInt8 = 0
+    /// - Returns: number of the loop device, -1 for none; nil where there will be no mount.
+    private static func waitForMount(_ pipe: CInt) -> CInt? {
+        var number: CInt = 0
         defer { close(pipe) }
-        return retryingOnInterrupt { read(pipe, &byte, 1) } == 1
+        let size = MemoryLayout<CInt>.size
+        return retryingOnInterrupt { read(pipe, &number, size) } == size ? number : nil
     }
 
     /// The kernel's loop device has the lock of the open file until it is cleared.
     private func waitForKernel(_ mounted: CInt, _ lease: ImageLease) -> Never {
-        let isMounted = Self.waitForByte(mounted)
+        let number = Self.waitForMount(mounted)
         close(file)
-        guard isMounted, let again = try? OwnedDescriptor.open(place.path, O_RDONLY | O_NONBLOCK) else {
+        guard let number, let again = try? OwnedDescriptor.open(place.path, O_RDONLY | O_NONBLOCK) else {
             lease.release()
             _exit(0)
         }
         var action = sigaction()
         action.__sigaction_handler.sa_handler = { _ in }
         sigaction(SIGALRM, &action, nil)
+        let room = isReadOnly ? nil : HostRoom(loop: number, again.rawValue)
+        let clock = RenewalClock(interval: Int(Self.renewal))
         while true {
-            alarm(Self.renewal)
+            alarm(1)
             if flock(again.rawValue, LOCK_SH) == 0 { break }
-            lease.renew()
+            room?.follow(again.rawValue)
+            if clock.isTime { lease.renew() }
         }
         lease.release()
         _exit(0)
+    }
+}
+
+/// Keeps programs from writing more to a file system of the kernel than the disk under its file has room for: what was
+/// promised to them and cannot be kept would be an error of the disk, and the end of the file system.
+///
+/// ext4 keeps clusters back for itself (`reserved_clusters` in its directory of sysfs). What is missing on the disk is added.
+private struct HostRoom {
+    private let setting: String
+    /// When the file system was mounted: clusters kept back, bytes free on the disk, bytes of the file.
+    private let kept: UInt64
+    private let free: UInt64
+    private let size: UInt64
+
+    /// Bytes that are kept free beyond what is missing.
+    private static let margin: UInt64 = 64 << 20
+    /// Of a cluster; a file system with others is left alone.
+    private static let clusterSize: UInt64 = 4096
+
+    private static func setting(_ loop: CInt) -> String { "/sys/fs/ext4/loop\(loop)/reserved_clusters" }
+
+    private static func bytes(_ file: CInt) -> (free: UInt64, size: UInt64)? {
+        var host = statvfs()
+        guard fstatvfs(file, &host) == 0, let status = try? Files.status(file, name: "image") else { return nil }
+        return (UInt64(host.f_bavail) * UInt64(host.f_frsize), UInt64(status.st_blocks) * 512)
+    }
+
+    private static func write(_ clusters: UInt64, to setting: String) {
+        guard let file = try? OwnedDescriptor.open(setting, O_WRONLY) else { return }
+        try? Files.writeAll(Array("\(clusters)\n".utf8), to: file.rawValue, name: setting)
+    }
+
+    /// Takes what is missing away from a file system that was just mounted.
+    static func begin(loop: CInt, at mountPoint: String, _ file: CInt) {
+        var mounted = statvfs()
+        guard statvfs(mountPoint, &mounted) == 0, UInt64(mounted.f_frsize) == clusterSize, let host = bytes(file) else { return }
+        let usable = (host.free > margin ? host.free - margin : 0) / clusterSize
+        let free = UInt64(mounted.f_bfree)
+        if free > usable { write(free - usable, to: setting(loop)) }
+    }
+
+    /// - Returns: nil where the kernel has no such setting.
+    init?(loop: CInt, _ file: CInt) {
+        setting = Self.setting(loop)
+        guard let text = try? Files.readText(setting), let kept = UInt64(text.filter(\.isNumber)), let now = Self.bytes(file) else {
+            return nil
+        }
+        self.kept = kept
+        (free, size) = now
+    }
+
+    /// Takes away what others have written to the disk meanwhile. What was written to this file is gone from both.
+    func follow(_ file: CInt) {
+        guard let now = Self.bytes(file) else { return }
+        let others = Int64(free) - Int64(now.free) - (Int64(now.size) - Int64(size))
+        let clusters = max(0, Int64(kept) + others / Int64(Self.clusterSize))
+        Self.write(UInt64(clusters), to: setting)
     }
 }
 

@@ -1,0 +1,69 @@
+import Foundation
+import Testing
+
+/// Databases in data containers and writable partitions: what was acknowledged is there after whatever happens.
+@Suite(.enabled(if: Site.isPrepared && Site.mayFUSE, "needs scripts/test.sh and /dev/fuse"), .serialized)
+struct DatabaseTests {
+    static let identities: [Run.Identity] = Site.isRoot ? [.ordinaryUser, .caller] : [.caller]
+
+    /// What is done to it in the middle of writes.
+    enum Accident: CaseIterable { case instanceKilled, serverKilled, copied }
+
+    @Test(arguments: identities, Accident.allCases) func postgresLosesNothingInADataContainer(
+        _ identity: Run.Identity, _ accident: Accident
+    ) throws {
+        // Root's files are served by the kernel, which cannot be killed.
+        if accident == .serverKilled, identity == .caller, Site.isRoot { return }
+        try losesNothing(.postgres, .data, identity, accident)
+    }
+
+    @Test(arguments: identities) func postgresLosesNothingInAWritablePartition(_ identity: Run.Identity) throws {
+        try losesNothing(.postgres, .partition, identity, identity == .caller && Site.isRoot ? .instanceKilled : .serverKilled)
+    }
+
+    @Test(arguments: DatabaseSite.Place.allCases) func mariadbLosesNothing(_ place: DatabaseSite.Place) throws {
+        try losesNothing(.mariadb, place, .ordinaryUser, place == .data ? .serverKilled : .instanceKilled)
+    }
+
+    @Test(.enabled(if: Site.isRoot, "needs root")) func mariadbOfRootLosesNothing() throws {
+        try losesNothing(.mariadb, .data, .caller, .instanceKilled)
+    }
+
+    private func losesNothing(
+        _ server: DatabaseSite.Server, _ place: DatabaseSite.Place, _ identity: Run.Identity, _ accident: Accident,
+        _ test: String = #function
+    ) throws {
+        let site = try DatabaseSite(server, place, as: identity, test)
+        try site.start()
+        let load = server == .postgres ? try site.startLoad() : nil
+        let inserting = try site.startInserting()
+        #expect(Wait.until(30) { DatabaseSite.acknowledged(inserting) > 500 })
+        var count = DatabaseSite.acknowledged(inserting)
+        switch accident {
+        case .instanceKilled: Foundation.kill(try site.firstProcess(), SIGKILL)
+        case .serverKilled: Foundation.kill(try site.fileServer(), SIGKILL)
+        case .copied:
+            let copy = site.scratch.file("copy.sif")
+            // An ordinary user's file may be copied by any program; a mount of the kernel is held still by our own.
+            let copied =
+                identity == .ordinaryUser || !Site.isRoot
+                ? try Run.program("/bin/cp", ["--sparse=always", site.file, copy], as: identity) : try site.run(["copy", site.file, copy])
+            #expect(copied.status == 0, "\(copied)")
+        }
+        if accident != .copied {
+            usleep(200_000)
+            count = max(count, DatabaseSite.acknowledged(inserting))
+        }
+        site.kill()
+        _ = inserting.finish(timeout: 10)
+        _ = load?.finish(timeout: 10)
+        #expect(count > 500)
+        if accident == .copied { site.use(copy: site.scratch.file("copy.sif")) }
+        try site.start()
+        #expect(try site.missing(upTo: count) == 0)
+        #expect(try site.query("INSERT INTO t VALUES (1000000)").status == 0)
+        try site.stop()
+        let check = try site.run([place == .data ? "data" : "overlay", "check", site.file])
+        #expect(check.status == 0, "\(check)")
+    }
+}
