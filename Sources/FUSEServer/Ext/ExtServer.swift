@@ -45,15 +45,15 @@ public final class ExtServer: @unchecked Sendable {
     /// Answers requests until the file system is unmounted, and leaves it clean.
     /// - Parameters:
     ///   - device: an open /dev/fuse.
-    ///   - seesClients: process numbers in requests are those that this process sees.
     ///   - begin: returns once the file system is mounted; false where it will not be.
     ///   - whileServing: called every few seconds, on another thread.
     ///   - atEnd: called when nobody uses the file system any more, and before it is written to its end.
     public func serve(
-        _ device: CInt, seesClients: Bool, begin: () -> Bool, whileServing tick: @escaping @Sendable () -> Void, atEnd: () -> Void
+        _ device: CInt, begin: () -> Bool, whileServing tick: @escaping @Sendable () -> Void, atEnd: () -> Void
     ) {
+        let mayLook = MachineLimits.processors > 1
         let committer = volume.isReadOnly ? nil : try? WorkerThread { [self] in commitLoop(tick) }
-        if begin() { loop(device, seesClients) }
+        if begin() { loop(device, mayLook: mayLook) }
         atEnd()
         volume.lock.locked {
             hasEnded = true
@@ -97,25 +97,19 @@ public final class ExtServer: @unchecked Sendable {
         return now.tv_sec
     }
 
-    private func loop(_ device: CInt, _ seesClients: Bool) {
+    private func loop(_ device: CInt, mayLook: Bool) {
         // The kernel wants room for a header and the largest write.
         let input = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.largestTransfer + (64 << 10), alignment: 4096)
         let output = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.largestTransfer, alignment: 4096)
-        var follower = ClientFollower()
+        var reader = RequestReader(device, mayLook: mayLook)
         defer {
             input.deallocate()
             output.deallocate()
         }
         while true {
-            let count = Glibc.read(device, input.baseAddress, input.count)
-            if count < 0 {
-                switch errno {
-                case EINTR, EAGAIN, ENOENT: continue
-                default: return
-                }
-            }
+            let count = reader.next(input)
+            if count < 0 { return }
             guard let request = Request(UnsafeRawBufferPointer(rebasing: input[..<count])) else { continue }
-            if seesClients { follower.follow(request.header.pid) }
             let reply = Reply(device: device, unique: request.header.unique)
             volume.lock.locked {
                 waitForRoom()

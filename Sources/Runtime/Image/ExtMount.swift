@@ -30,8 +30,6 @@ struct ExtMount {
     let isInUserNamespace: Bool
     /// Who wants it, for those that are refused meanwhile.
     let note: String
-    /// Process numbers mean the same to a server and to the container.
-    let sharesProcesses: Bool
     let log: Log
 
     /// Mounts one; the user namespace has been entered. Only for a process with one thread.
@@ -50,7 +48,7 @@ struct ExtMount {
             close(sockets[0])
             let keeper = ExtKeeper(
                 place: place, isReadOnly: isReadOnly, file: fileNumber, ownership: ownership,
-                isInUserNamespace: isInUserNamespace, usesKernel: kernel, seesClients: sharesProcesses, note: note, log: log)
+                isInUserNamespace: isInUserNamespace, usesKernel: kernel, note: note, log: log)
             do {
                 try keeper.start(sending: sockets[1])
                 _exit(0)
@@ -86,7 +84,6 @@ private struct ExtKeeper {
     let ownership: Ownership
     let isInUserNamespace: Bool
     let usesKernel: Bool
-    let seesClients: Bool
     let note: String
     let log: Log
 
@@ -195,7 +192,7 @@ private struct ExtKeeper {
         Process.forbidInspection()
         let server = ExtServer(volume, ownership: ownership, isInUserNamespace: isInUserNamespace)
         let clock = RenewalClock(interval: Int(Self.renewal))
-        server.serve(device, seesClients: seesClients) {
+        server.serve(device) {
             Self.waitForMount(mounted) != nil
         } whileServing: {
             if clock.isTime { lease.renew() }

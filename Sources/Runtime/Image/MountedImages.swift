@@ -17,7 +17,7 @@ struct ImageMounting {
 
     var ext: ExtMount {
         ExtMount(
-            ownership: identity.ownership, isInUserNamespace: identity.isUserNamespace, note: note, sharesProcesses: sharesProcesses,
+            ownership: identity.ownership, isInUserNamespace: identity.isUserNamespace, note: note,
             log: log)
     }
 

@@ -28,7 +28,7 @@ public struct InstanceData {
         if case .ext(let place) = file.content {
             let isReadOnly = spec.isReadOnly || access(path, W_OK) != 0
             if isReadOnly && !spec.isReadOnly { log.warning("\(path) cannot be written by this user: it is used read-only") }
-            let mount = ExtMount(ownership: ownership, isInUserNamespace: isUser, note: note, sharesProcesses: false, log: log)
+            let mount = ExtMount(ownership: ownership, isInUserNamespace: isUser, note: note, log: log)
             let tree = try mount.mount(place, isReadOnly: isReadOnly)
             try enter(instance, spec.destination)
             try tree.attach(to: spec.destination)

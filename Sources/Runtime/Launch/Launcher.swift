@@ -199,7 +199,7 @@ public struct Launcher {
     private func mountExt(_ image: inout ImageFile, _ identity: RunIdentity) throws -> DetachedMount {
         guard case .ext(let place) = image.content else { throw RuntimeError.badImage(image.path, why: "it has no ext file system") }
         let mounting = ExtMount(
-            ownership: identity.ownership, isInUserNamespace: identity.isUserNamespace, note: note, sharesProcesses: true, log: log)
+            ownership: identity.ownership, isInUserNamespace: identity.isUserNamespace, note: note, log: log)
         let tree = try mounting.mount(place, isReadOnly: true)
         let folder = SharedDescriptor(try OwnedDescriptor.open("/proc/self/fd/\(tree.descriptor)", O_RDONLY | O_DIRECTORY))
         image = ImageFile(path: image.path, content: .directory(folder), container: image.container)
