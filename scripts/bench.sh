@@ -160,7 +160,8 @@ rm -rf "$work/large"
 sed "s|^From: .*|From: $work/out/large.sqfs|" "$work/one.def" > "$work/large.def"
 sed "s|one.def|large.def|; s|one.sif|large.sif|" "$work/one.sh" > "$work/large.sh"
 best "singularity, 2 GB" "$work/out/large.sif" $as_user sh "$work/large.sh"
-rm -f "$work/out/large.sqfs" "$work/out/large.sif"
+rm -f "$work/out/large.sqfs"
+mv "$work/out/large.sif" "$work/large-base.sif"
 
 echo; echo "SIF to sandbox, and back (zstd where nothing else is said)"
 n=0
@@ -270,3 +271,5 @@ if [ "$(id -u)" -eq 0 ]; then
         echo "  failed: $(tail -1 "$work/log")"
     fi
 fi
+
+. scripts/bench-data.sh

@@ -95,6 +95,13 @@ public enum TreeDiff {
     }
 
     private static func areEqual(_ left: FileContent, _ right: FileContent) throws -> Bool {
+        // The same place in the same image: nothing has to be read.
+        if case .image(let image, let layout) = left, case .image(let other, let otherLayout) = right, image === other,
+            layout.start == otherLayout.start, layout.size == otherLayout.size, layout.fragment == otherLayout.fragment,
+            layout.fragmentOffset == otherLayout.fragmentOffset
+        {
+            return true
+        }
         guard let first = try left.stream(), let second = try right.stream() else { return true }
         let size = 1 << 17
         let buffers = (

@@ -71,7 +71,7 @@ public struct Commit {
                     let account = getpwuid(getuid()).map { String(cString: $0.pointee.pw_name) } ?? "\(getuid())"
                     history.commits.append(
                         ImageHistory.Entry(
-                            parent: try digest.value(), name: String(changes.image.split(separator: "/").last ?? ""),
+                            parent: Self.unknownDigest, name: String(changes.image.split(separator: "/").last ?? ""),
                             author: "\(account)@\(Lease.thisHost)", time: CivilTime(Int64(time(nil))).rfc3339, message: message,
                             added: count(.added), changed: count(.changed), removed: count(.removed),
                             tool: "singularity \(ProgramVersion.text)"))
@@ -89,9 +89,24 @@ public struct Commit {
                     writer.blockSize = changes.base.blockSize
                     writer.modificationTime = UInt32(clamping: time(nil))
                     try SIFTarget(output, options: ImageOptions(writer: writer, latestTime: nil)).write(description) { _ in root }
+                    try Self.write(digest.value(), into: output)
                     return []
                 }, failed: { log.fatal("\($0)") }) != nil
         else { throw PersistenceError.refused("the commit has failed; \(changes.image) and its changes are as they were") }
+    }
+
+    /// In the place of the parent's digest, until that is known: it is made while the file is written.
+    private static let unknownDigest = String(repeating: "0", count: 64)
+
+    private static func write(_ digest: String, into output: OutputFile) throws {
+        let source = try FileSource(SharedDescriptor(OwnedDescriptor(dup(output.descriptor))), name: output.path)
+        guard let object = try SIFFile(reading: source).first(.genericJSON, named: ImageHistory.objectName) else { return }
+        let bytes = try source.bytes(at: UInt64(object.offset), count: Int(object.size))
+        // The last entry is the newest.
+        guard let place = bytes.lastRange(of: Array(unknownDigest.utf8)) else { return }
+        try Array(digest.utf8).withUnsafeBytes {
+            try Files.writeAll($0, to: output.descriptor, at: UInt64(object.offset) + UInt64(place), name: output.path)
+        }
     }
 
     /// Objects that say where the image comes from. What describes its content doesn't hold any more, and signatures neither.
@@ -131,5 +146,13 @@ private final class DigestThread: @unchecked Sendable {
         thread?.join()
         guard let result else { throw SystemError("start a thread", errno: EAGAIN) }
         return try result.get()
+    }
+}
+
+extension [UInt8] {
+    /// Where some bytes begin that occur last.
+    fileprivate func lastRange(of wanted: [UInt8]) -> Int? {
+        guard !wanted.isEmpty, count >= wanted.count else { return nil }
+        return (0...count - wanted.count).last { self[$0..<$0 + wanted.count].elementsEqual(wanted) }
     }
 }
