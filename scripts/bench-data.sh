@@ -5,7 +5,11 @@ cp "$work/large-base.sif" "$work/out/commit.sif"
 [ -n "$as_user" ] && chown "$user" "$work/out/commit.sif"
 $as_user "$singularity" overlay create "$work/out/commit.sif"
 $as_user "$singularity" exec --writable --no-home "$work/out/commit.sif" sh -c 'head -c 1000000 /dev/urandom > /opt/change; rm -f /etc/motd'
-best "singularity commit" "$work/out/committed.sif" $as_user "$singularity" commit -F "$work/out/commit.sif" "$work/out/committed.sif"
+# Removing the file of the run before takes as long again, and is not what is measured.
+for _ in 1 2 3; do
+    rm -f "$work/out/committed.sif"; sync
+    once "singularity commit" "$work/out/committed.sif" $as_user "$singularity" commit "$work/out/commit.sif" "$work/out/committed.sif"
+done | sort -k3n | head -1
 rm -f "$work/out/commit.sif" "$work/out/committed.sif"
 
 echo; echo "data containers of an instance that runs, without root"

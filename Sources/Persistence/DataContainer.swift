@@ -21,9 +21,10 @@ public enum DataContainer {
         let output = try OutputFile(path, mode: 0o644)
         let writer = try SIFWriter(creating: output.descriptor, name: path, time: nil, id: [])
         try writer.add(NewObject(.partition, detail: .partition(.ext3, .data, .host))) { (offset: UInt64) throws -> UInt64 in
-            let size = try ExtFormat.extend(output.descriptor, from: offset, size: settings.size, name: path)
+            let size = try ExtFormat.extend(output.descriptor, from: offset, size: settings.size, isExt3: settings.isExt3, name: path)
             try ExtFormat.make(
-                output.descriptor, at: offset, size: size, owner: settings.owner(), directories: settings.directories, name: path)
+                output.descriptor, at: offset, size: size, owner: settings.owner(), directories: settings.directories,
+                isExt3: settings.isExt3, name: path)
             return size
         }
         try writer.commit()

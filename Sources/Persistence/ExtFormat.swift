@@ -7,6 +7,8 @@ enum ExtFormat {
     /// Bytes that a new one may grow to, where no size is asked for: as much as its tables cost nothing, and more than any
     /// disk of a laptop has.
     static let defaultSize: UInt64 = 1 << 40
+    /// The same for ext3, all of whose tables are read at each mount.
+    static let defaultSizeOfExt3: UInt64 = 64 << 30
     /// The peers' limit.
     static let leastSize: UInt64 = 64 << 20
     /// Bytes from which on a file system has a large journal.
@@ -18,6 +20,14 @@ enum ExtFormat {
         var gid: UInt32
     }
 
+    /// Whether a file system has nothing that ext3 had not.
+    static func isExt3(_ file: CInt, at offset: UInt64) -> Bool {
+        var features: UInt32 = 0
+        let extents: UInt32 = 0x40
+        return withUnsafeMutableBytes(of: &features) { pread(file, $0.baseAddress, 4, Int(offset) + 1024 + 96) } == 4
+            && features & extents == 0
+    }
+
     static func isExt(_ file: CInt, at offset: UInt64) -> Bool {
         var magic: UInt16 = 0
         return withUnsafeMutableBytes(of: &magic) { pread(file, $0.baseAddress, 2, Int(offset) + 1080) } == 2 && magic == 0xef53
@@ -26,8 +36,8 @@ enum ExtFormat {
     /// Makes room for a file system at the end of a file: a hole.
     /// - Returns: how many bytes it may have. Less than asked for, where that is no user's wish, on a file system whose files
     ///   cannot be as large.
-    static func extend(_ file: CInt, from offset: UInt64, size: UInt64?, name: String) throws -> UInt64 {
-        var wanted = size ?? defaultSize
+    static func extend(_ file: CInt, from offset: UInt64, size: UInt64?, isExt3: Bool = false, name: String) throws -> UInt64 {
+        var wanted = size ?? (isExt3 ? defaultSizeOfExt3 : defaultSize)
         while true {
             // The limit of a process's files would be a signal.
             let old = signal(SIGXFSZ, SIG_IGN)
@@ -42,7 +52,10 @@ enum ExtFormat {
     /// Makes a file system in a part of a file, with directories in it.
     /// - Parameters:
     ///   - directories: paths of new directories, parents first.
-    static func make(_ file: CInt, at offset: UInt64, size: UInt64, owner: Owner, directories: [String], name: String) throws {
+    ///   - isExt3: with nothing that ext3 had not: the peers take no other.
+    static func make(
+        _ file: CInt, at offset: UInt64, size: UInt64, owner: Owner, directories: [String], isExt3: Bool = false, name: String
+    ) throws {
         guard let program = SystemProgram.find("mkfs.ext4") else {
             throw PersistenceError.refused("a writable file system is made by mkfs.ext4: install the package e2fsprogs")
         }
@@ -52,10 +65,12 @@ enum ExtFormat {
         // The same on every host. No checksums of metadata: what is written goes through the journal, which has some. Tables of
         // inodes are holes.
         let features =
-            "none,has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,sparse_super2,large_file,huge_file,uninit_bg,dir_nlink,extra_isize"
+            isExt3
+            ? "none,has_journal,ext_attr,dir_index,filetype,sparse_super,large_file"
+            : "none,has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,sparse_super2,large_file,huge_file,uninit_bg,dir_nlink,extra_isize"
         var options = [
             "-q", "-F", "-b", "4096", "-I", "256", "-m", "0", "-O", features, "-J", "size=\(isLarge ? 128 : 16)", "-E",
-            "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=\(owner.uid):\(owner.gid)"
+            "\(isExt3 ? "" : "lazy_itable_init=1,")lazy_journal_init=1,nodiscard,root_owner=\(owner.uid):\(owner.gid)"
                 + (offset > 0 ? ",offset=\(offset)" : ""),
         ]
         if isLarge { options += ["-i", "65536"] }
@@ -66,6 +81,8 @@ enum ExtFormat {
         guard result.status == 0 else {
             throw PersistenceError.refused("\(name): mkfs.ext4 has failed (\(String(decoding: result.output, as: UTF8.self)))")
         }
+        // mkfs.ext4 writes zeros where it can't be lazy.
+        if isExt3 { SparseCopy.dig(file, from: offset, count: size) }
         let volume = try ExtVolume(file: file, start: offset, name: name, isReadOnly: false)
         do throws(ExtError) {
             // A program that wants an empty directory must not find this one; e2fsck makes it again when it needs it.

@@ -14,6 +14,8 @@ public enum OverlayPartition {
         public var directories: [String] = []
         /// Its files are root's, for --fakeroot.
         public var forFakeRoot = false
+        /// With nothing that ext3 had not, so that the peers write to it too.
+        public var isExt3 = false
         var given: ExtFormat.Owner?
 
         public init() {}
@@ -85,6 +87,7 @@ public enum OverlayPartition {
         let owner = try ExtContent(old).rootOwner()
         var settings = settings
         settings.given = .init(uid: owner.uid, gid: owner.gid)
+        settings.isExt3 = ExtFormat.isExt3(try OwnedDescriptor.open(old.path, O_RDONLY).rawValue, at: old.place.offset)
         try append(
             NewObject(.partition, detail: .partition(partition.fileSystem, partition.type, partition.architecture)), to: descriptor, path,
             after, settings, directories: layout(settings))
@@ -97,8 +100,10 @@ public enum OverlayPartition {
         let alignment: UInt64 = 4096
         let offset = (UInt64(sif.dataEnd) + alignment - 1) / alignment * alignment
         do {
-            let size = try ExtFormat.extend(descriptor, from: offset, size: settings.size, name: path)
-            try ExtFormat.make(descriptor, at: offset, size: size, owner: settings.owner(), directories: directories, name: path)
+            let size = try ExtFormat.extend(descriptor, from: offset, size: settings.size, isExt3: settings.isExt3, name: path)
+            try ExtFormat.make(
+                descriptor, at: offset, size: size, owner: settings.owner(), directories: directories,
+                isExt3: settings.isExt3, name: path)
             let writer = try SIFWriter(changing: SharedDescriptor(OwnedDescriptor(dup(descriptor))), name: path, time: Int64(time(nil)))
             try writer.add(object) { (place: UInt64) throws(PersistenceError) -> UInt64 in
                 guard place == offset else { throw PersistenceError.refused("\(path) was changed by somebody else meanwhile; try again") }
@@ -115,8 +120,10 @@ public enum OverlayPartition {
 
     private static func createFile(_ path: String, _ settings: Settings) throws {
         let output = try OutputFile(path, mode: 0o644)
-        let size = try ExtFormat.extend(output.descriptor, from: 0, size: settings.size, name: path)
-        try ExtFormat.make(output.descriptor, at: 0, size: size, owner: settings.owner(), directories: layout(settings), name: path)
+        let size = try ExtFormat.extend(output.descriptor, from: 0, size: settings.size, isExt3: settings.isExt3, name: path)
+        try ExtFormat.make(
+            output.descriptor, at: 0, size: size, owner: settings.owner(), directories: layout(settings),
+            isExt3: settings.isExt3, name: path)
         try output.commit()
     }
 
@@ -162,6 +169,6 @@ public enum OverlayPartition {
         let owner = (try? ExtContent(image).rootOwner()) ?? (uid: getuid(), gid: getgid())
         try ExtFormat.make(
             held.file.rawValue, at: image.place.offset, size: image.place.size, owner: .init(uid: owner.uid, gid: owner.gid),
-            directories: layout(Settings()), name: image.path)
+            directories: layout(Settings()), isExt3: ExtFormat.isExt3(held.file.rawValue, at: image.place.offset), name: image.path)
     }
 }

@@ -22,6 +22,30 @@ public enum SparseCopy {
         return found
     }
 
+    /// Makes holes of all zeros in a part of a file.
+    static func dig(_ file: CInt, from start: UInt64, count: UInt64) {
+        let size = 256 << 10
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 4096)
+        defer { buffer.deallocate() }
+        // Room without content counts as a hole, and is taken nevertheless.
+        var end = start
+        func punchGap(to next: UInt64) { if next > end { _ = clinuxPunch(file, end, next - end) } }
+        defer { punchGap(to: start + count) }
+        for extent in extents(file, from: start, count: count) {
+            punchGap(to: extent.offset)
+            end = extent.offset + extent.count
+            var done: UInt64 = 0
+            while done < extent.count {
+                let wanted = Int(min(UInt64(size), extent.count - done))
+                let got = pread(file, buffer.baseAddress, wanted, off_t(extent.offset + done))
+                guard got > 0, let bytes = buffer.baseAddress else { return }
+                // Equal to itself moved by one byte, and the first one zero.
+                if buffer[0] == 0, memcmp(bytes, bytes + 1, got - 1) == 0 { _ = clinuxPunch(file, extent.offset + done, UInt64(got)) }
+                done += UInt64(got)
+            }
+        }
+    }
+
     /// Copies a part of a file to a place in another, which has nothing but holes there.
     ///
     /// Where the file system can share the blocks (reflinks), nothing is copied at all.

@@ -82,7 +82,7 @@ final class DatabaseSite {
             ? ["instance", "start", "--data", "\(file):\(Self.folder)", try Self.image.get()] : ["instance", "start", "--writable", file]
         try must(words + [name, server.rawValue])
         let isUp = Wait.until(40) { (try? query("SELECT 1").status) == 0 }
-        let log = isUp ? "" : "\(try run(["instance", "logs", "--err", name])) \(try run(["instance", "logs", name]))"
+        let log = isUp ? "" : "\(try run(["instance", "logs", "--stderr", name])) \(try run(["instance", "logs", name]))"
         try #require(isUp, "\(log)")
     }
 

@@ -25,8 +25,10 @@ struct DatabaseTests {
         try losesNothing(.mariadb, place, .ordinaryUser, place == .data ? .serverKilled : .instanceKilled)
     }
 
-    @Test(.enabled(if: Site.isRoot, "needs root")) func mariadbOfRootLosesNothing() throws {
-        try losesNothing(.mariadb, .data, .caller, .instanceKilled)
+    @Test(.enabled(if: Site.isRoot, "needs root"), arguments: DatabaseSite.Place.allCases) func mariadbOfRootLosesNothing(
+        _ place: DatabaseSite.Place
+    ) throws {
+        try losesNothing(.mariadb, place, .caller, .instanceKilled)
     }
 
     private func losesNothing(

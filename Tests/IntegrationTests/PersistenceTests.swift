@@ -95,7 +95,7 @@ struct PersistenceTests {
         let image = try place.image()
         try place.must("overlay", "create", image)
         let script = """
-            echo one > /etc/new; rm /etc/debian_version; mv /etc/skel /etc/moved; echo more >> /etc/profile; chmod 600 /etc/hosts
+            echo one > /etc/new; rm /etc/debian_version; mv /etc/skel /etc/moved; echo more >> /etc/profile; chmod 600 /etc/shells
             rm -rf /usr/share/doc; mkdir /usr/share/doc; echo x > /usr/share/doc/x; ln -s new /etc/link; ln /etc/new /etc/hard; mkfifo /etc/fifo
             """
         try place.must("exec", "--writable", image, "sh", "-c", script)
@@ -122,6 +122,72 @@ struct PersistenceTests {
         let json = try place.must("history", "--json", image)
         let object = try #require(try JSONSerialization.jsonObject(with: Data(json.utf8)) as? [String: [[String: Any]]])
         #expect(object["commits"]?.compactMap { $0["message"] as? String } == ["", "second"])
+    }
+
+    /// A signature is one of a group: what changes stands in another one.
+    @Test func aSignedImageKeepsItsSignatures() throws {
+        let place = try Place(.ordinaryUser)
+        let copied = try Run.program(
+            "/bin/cp", [Site.fixtures + "/tiny-two-signers.sif", place.scratch.file("signed.sif")], as: .ordinaryUser)
+        try #require(copied.status == 0)
+        chmod(place.scratch.file("signed.sif"), 0o644)
+        let before = try place.must("sif", "list", "signed.sif").split(separator: "\n")
+        let bytes = try Data(contentsOf: URL(filePath: place.scratch.file("signed.sif")))
+        try place.must("overlay", "create", "signed.sif")
+        try place.must("overlay", "check", "signed.sif")
+        let after = try place.must("sif", "list", "signed.sif").split(separator: "\n")
+        #expect(after.dropLast() == before[...])
+        let words = after.last?.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) } ?? []
+        #expect(words.count > 4 && words[1] == "2" && words[4].contains("Overlay"), "\(after)")
+        let now = try FileHandle(forReadingFrom: URL(filePath: place.scratch.file("signed.sif"))).read(upToCount: bytes.count)
+        #expect(now?[32_768...] == bytes[32_768...])
+    }
+
+    /// What the peers take has nothing that ext3 had not.
+    @Test func anExt3PartitionStaysOne() throws {
+        let place = try Place(.ordinaryUser)
+        let image = try place.image()
+        try place.must("overlay", "create", "--ext3", image)
+        #expect(place.blocks(image) < 90 << 20)
+        func features() throws -> String {
+            let list = try place.must("sif", "list", image).split(separator: "\n").last ?? ""
+            let start = try #require(
+                list.split(separator: "|").dropFirst(3).first?.trimmingCharacters(in: .whitespaces).split(separator: "-").first)
+            let result = try Run.program("/sbin/debugfs", ["-R", "features", place.scratch.file(image) + "?offset=\(start)"])
+            return String(result.output.split(separator: "\n").last ?? "")
+        }
+        let allowed = Set(["has_journal", "ext_attr", "dir_index", "filetype", "sparse_super", "large_file"])
+        let made = try features()
+        #expect(Set(made.split(separator: " ").dropFirst(2).map(String.init)).isSubset(of: allowed), "\(made)")
+        try place.must(
+            "exec", "--writable", image, "sh", "-c",
+            "rm -rf /etc/skel; mkdir /etc/skel; head -c 3000000 /dev/urandom > /opt/x; cp /opt/x /opt/y")
+        #expect(try place.run("exec", image, "sh", "-c", "ls -A /etc/skel; cmp /opt/x /opt/y").status == 0)
+        try place.must("overlay", "discard", image)
+        try place.must("exec", "--writable", image, "touch", "/opt/z")
+        #expect(Set(try features().split(separator: " ").dropFirst(2).map(String.init)).isSubset(of: allowed))
+        #expect(try place.must("overlay", "check", image).contains("non-contiguous"))
+    }
+
+    @Test(.enabled(if: Site.isRoot, "needs root for capabilities of files")) func attributesAreCommitted() throws {
+        let place = try Place(.caller)
+        let image = try place.image()
+        try place.must("overlay", "create", image)
+        let script = """
+            import os
+            os.setxattr("/etc/shells", "user.kept", b"1"); open("/opt/tool", "w").close()
+            os.chown("/opt/tool", 7, 8); os.chown("/etc/shells", 3, 4); os.chmod("/opt/tool", 0o4755)
+            os.setxattr("/opt/tool", "security.capability", bytes.fromhex("0100000200040000000000000000000000000000"))
+            """
+        try place.must("exec", "--keep-privs", "--writable", image, "python3", "-c", script)
+        try place.must("commit", image, "new.sif")
+        let check = """
+            import os
+            s = os.stat("/opt/tool"); h = os.stat("/etc/shells")
+            print(os.getxattr("/etc/shells", "user.kept"), os.getxattr("/opt/tool", "security.capability").hex(), s.st_uid, s.st_gid, oct(s.st_mode), h.st_uid, h.st_gid, os.listxattr("/etc/shells"))
+            """
+        let seen = try place.must("exec", "new.sif", "python3", "-c", check)
+        #expect(seen == "b'1' 0100000200040000000000000000000000000000 7 8 0o104755 3 4 ['user.kept']\n", "\(seen)")
     }
 
     @Test(arguments: identities) func changesInADirectoryAreCommitted(_ identity: Run.Identity) throws {

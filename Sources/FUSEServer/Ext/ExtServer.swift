@@ -304,6 +304,11 @@ public final class ExtServer: @unchecked Sendable {
     private static let shownOverlay = "user.overlay."
     private static let storedOverlay = "trusted.overlay."
 
+    /// A directory that hides what is below it, as the kernel marks it for root; and in user namespaces, and as fuse-overlayfs
+    /// does.
+    private static let opaque = "trusted.overlay.opaque"
+    private static var otherOpaques: [String] { ["user.overlay.opaque", "user.fuseoverlayfs.opaque"] }
+
     private func stored(_ name: String) -> String {
         hidesTrusted && name.hasPrefix(Self.shownOverlay) ? Self.storedOverlay + name.dropFirst(Self.shownOverlay.count) : name
     }
@@ -321,9 +326,8 @@ public final class ExtServer: @unchecked Sendable {
         let name = try name(request, from: MemoryLayout<fuse_getxattr_in>.size)
         let number = inode(request)
         var value = try volume.attribute(name, of: number)
-        if value == nil, hidesTrusted, name == "trusted.overlay.opaque" {
-            // As fuse-overlayfs marks it where it may not use the kernel's name.
-            value = try volume.attribute("user.fuseoverlayfs.opaque", of: number)
+        if hidesTrusted, name == Self.opaque {
+            for other in Self.otherOpaques where value == nil { value = try volume.attribute(other, of: number) }
         }
         guard let value else { throw ExtError(ENODATA) }
         try send(value, wanted: wanted, reply)
@@ -359,13 +363,23 @@ public final class ExtServer: @unchecked Sendable {
         let start = Self.setXattrSize + bytes.count + 1
         guard start + Int(wanted.size) <= request.body.count else { throw ExtError(EINVAL) }
         // The second field is of the same size, and has the flags.
-        try volume.setAttribute(
-            name, Array(request.body[start..<start + Int(wanted.size)]), of: inode(request), flags: wanted.padding)
+        let value = Array(request.body[start..<start + Int(wanted.size)])
+        try volume.setAttribute(name, value, of: inode(request), flags: wanted.padding)
+        if hidesTrusted, name == Self.opaque, value == [UInt8(ascii: "y")] {
+            // The peers' programs without root see no trusted attributes.
+            for other in Self.otherOpaques { try volume.setAttribute(other, value, of: inode(request)) }
+        }
         reply.error(0)
     }
 
     private func removeAttribute(_ request: Request, _ reply: Reply) throws(ExtError) {
-        try volume.removeAttribute(try name(request, from: 0), of: inode(request))
+        let name = try name(request, from: 0)
+        try volume.removeAttribute(name, of: inode(request))
+        if hidesTrusted, name == Self.opaque {
+            for other in Self.otherOpaques where try volume.attribute(other, of: inode(request)) != nil {
+                try volume.removeAttribute(other, of: inode(request))
+            }
+        }
         reply.error(0)
     }
 }

@@ -30,6 +30,7 @@ enum WritableImages {
         OptionSpec("size", "s", .value("MiB"), "size that it may grow to (default: as much as ever may be needed)", environment: ["SIZE"]),
         OptionSpec("create-dir", nil, .list("path"), "make a directory in it"),
         OptionSpec("fakeroot", "f", .flag, "for containers with --fakeroot: its files belong to root", environment: ["FAKEROOT"]),
+        OptionSpec("ext3", nil, .flag, "make an ext3 file system, the only kind that Apptainer and SingularityCE take (grows to 64 GiB)"),
         OptionSpec("sparse", "S", .flag, "take no room before it is used (always so)", environment: ["SPARSE"]),
     ]
 
@@ -38,6 +39,7 @@ enum WritableImages {
         settings.size = try parsed["size"].map { try size($0, "--size") }
         settings.directories = parsed.all("create-dir")
         settings.forFakeRoot = parsed.has("fakeroot")
+        settings.isExt3 = parsed.has("ext3")
         return settings
     }
 
