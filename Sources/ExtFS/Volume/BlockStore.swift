@@ -84,13 +84,13 @@ final class BlockStore {
     private func readFile(at offset: UInt64, _ target: UnsafeMutableRawBufferPointer) -> CInt {
         var done = 0
         while done < target.count {
-            let count = pread(file, target.baseAddress! + done, target.count - done, Int(start + offset) + done)
+            let count = pread(file, target.address + done, target.count - done, Int(start + offset) + done)
             if count < 0 {
                 if errno == EINTR { continue }
                 return errno
             }
             if count == 0 {
-                memset(target.baseAddress! + done, 0, target.count - done)
+                memset(target.address + done, 0, target.count - done)
                 break
             }
             done += count
@@ -120,7 +120,7 @@ final class BlockStore {
                 }
                 running[number] = target
             }
-            memcpy(target.bytes + inBlock, bytes.baseAddress! + done, count)
+            memcpy(target.bytes + inBlock, bytes.address + done, count)
             done += count
         }
         return 0
@@ -148,7 +148,7 @@ final class BlockStore {
     static func write(_ file: CInt, at offset: UInt64, _ bytes: UnsafeRawBufferPointer) -> CInt {
         var done = 0
         while done < bytes.count {
-            let count = pwrite(file, bytes.baseAddress! + done, bytes.count - done, Int(offset) + done)
+            let count = pwrite(file, bytes.address + done, bytes.count - done, Int(offset) + done)
             if count < 0 {
                 if errno == EINTR { continue }
                 return errno

@@ -128,7 +128,7 @@ extension ExtVolume {
                 let error = store.read(at: place * size + inBlock, part)
                 if error != 0 { throw ExtError(error) }
             } else {
-                memset(part.baseAddress!, 0, count)
+                memset(part.address, 0, count)
             }
             done += count
         }

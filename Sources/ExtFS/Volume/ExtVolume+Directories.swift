@@ -284,7 +284,7 @@ extension ExtVolume {
         defer { buffer.deallocate() }
         for index in 0..<blockCount(inode) {
             guard let place = try mapped(number, &inode, UInt64(index), limit: 1).place else { throw ExtError(EUCLEAN) }
-            memset(buffer.baseAddress!, 0, buffer.count)
+            memset(buffer.address, 0, buffer.count)
             let block = DirectoryBlock(bytes: buffer, end: blockSize - tailSize)
             var offset = 0
             var last = 0
@@ -299,7 +299,7 @@ extension ExtVolume {
             // The last entry, or an empty one, takes the rest.
             block.setLength(block.end - last, at: last)
             if tailSize > 0 {
-                let tail = (buffer.baseAddress! + block.end).assumingMemoryBound(to: ext2_dir_entry_tail.self)
+                let tail = (buffer.address + block.end).assumingMemoryBound(to: ext2_dir_entry_tail.self)
                 tail.pointee.det_reserved_zero1 = 0
                 tail.pointee.det_rec_len = UInt16(tailSize)
                 tail.pointee.det_reserved_name_len = 0xde00

@@ -181,10 +181,10 @@ extension ExtVolume {
         let size = Int(cext2_inode_size(system))
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: max(size, MemoryLayout<ext2_inode_large>.size), alignment: 8)
         defer { buffer.deallocate() }
-        memset(buffer.baseAddress!, 0, buffer.count)
+        memset(buffer.address, 0, buffer.count)
         withUnsafeBytes(of: inode.raw) { buffer.copyMemory(from: $0) }
         try ExtError.check(
-            ext2fs_write_inode_full(system, number, buffer.baseAddress!.assumingMemoryBound(to: ext2_inode.self), CInt(size)))
+            ext2fs_write_inode_full(system, number, buffer.address.assumingMemoryBound(to: ext2_inode.self), CInt(size)))
         countInode(number, 1, isDirectory: inode.isDirectory)
     }
 }

@@ -68,7 +68,7 @@ extension ExtVolume {
         try ExtError.check(ext2fs_new_inode(system, directory, CInt(bitPattern: UInt32(S_IFLNK) | 0o777), nil, &number))
         try addEntry(name, number, type: 7, to: directory)
         let status = (target + [0]).withUnsafeBytes {
-            ext2fs_symlink(system, directory, number, nil, $0.baseAddress!.assumingMemoryBound(to: CChar.self))
+            ext2fs_symlink(system, directory, number, nil, $0.address.assumingMemoryBound(to: CChar.self))
         }
         if status != 0 {
             try removeEntry(name, from: directory)

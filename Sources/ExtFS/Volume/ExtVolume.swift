@@ -39,28 +39,28 @@ public final class ExtVolume: @unchecked Sendable {
     public let name: String
     let system: ext2_filsys
     let store: BlockStore
-    private var journal: Journal?
+    var journal: Journal?
     private let storePointer: UnsafeMutablePointer<cext2_store>
-    private let file: CInt
-    private let start: UInt64
+    let file: CInt
+    let start: UInt64
 
     /// Groups of which the map of blocks or inodes has changed.
-    private var changedBlockGroups: Set<UInt32> = []
-    private var changedInodeGroups: Set<UInt32> = []
-    private var superblockHasChanged = false
+    var changedBlockGroups: Set<UInt32> = []
+    var changedInodeGroups: Set<UInt32> = []
+    var superblockHasChanged = false
     /// An errno value, once changes could not be kept: nothing can be changed any more.
-    public private(set) var failure: CInt = 0
+    public internal(set) var failure: CInt = 0
     /// Bytes that the host's file system must have left for maps and directories, whatever is written.
-    private static let margin: UInt64 = 16 << 20
+    static let margin: UInt64 = 16 << 20
     /// Parts of the file, in ``backingUnit`` bytes, that surely have room on the host's file system.
-    private var backed: Set<UInt64> = []
-    private var backingIsUnknown = false
+    var backed: Set<UInt64> = []
+    var backingIsUnknown = false
     /// Blocks that are free, and may have room on the host's file system.
-    private var discardable: Set<UInt64> = []
-    private static let discardLimit = 4096
-    private static let backingUnit: UInt64 = 1 << 20
+    var discardable: Set<UInt64> = []
+    static let discardLimit = 4096
+    static let backingUnit: UInt64 = 1 << 20
 
-    private lazy var overhead = countOverhead()
+    lazy var overhead = countOverhead()
     var directories = DirectoryCache()
     var lastRuns = RunCache()
     var orphans = OrphanList()
@@ -244,102 +244,6 @@ public final class ExtVolume: @unchecked Sendable {
         return error != 0 ? error : fdatasync(file)
     }
 
-    // MARK: Room
-
-    /// Refuses what needs new blocks where the disk under the file is full: a failure later could not be told to anybody.
-    func needRoom(_ bytes: UInt64) throws(ExtError) {
-        if hasRoom(bytes) { return }
-        discard()
-        if !hasRoom(bytes) { throw ExtError(ENOSPC) }
-    }
-
-    private func hasRoom(_ bytes: UInt64) -> Bool {
-        var host = statvfs()
-        guard fstatvfs(file, &host) == 0 else { return true }
-        return UInt64(host.f_bavail) * UInt64(host.f_frsize) >= bytes + Self.margin
-    }
-
-    /// Whether a commit gives room back.
-    public var commitFreesRoom: Bool { store.freedCount > 0 }
-
-    /// Gives free blocks back to the host's file system: the file takes the room that is used.
-    private func discard() {
-        var blocks = discardable.filter { ext2fs_test_block_bitmap2(system.pointee.block_map, $0) == 0 }.sorted()[...]
-        discardable = []
-        while let first = blocks.popFirst() {
-            var count: UInt64 = 1
-            store.forgetFree(first)
-            while let next = blocks.first, next == first + count {
-                blocks.removeFirst()
-                store.forgetFree(next)
-                count += 1
-            }
-            let offset = start + first * UInt64(blockSize)
-            if clinux_punch_hole(file, offset, count * UInt64(blockSize)) == 0 {
-                for unit in offset / Self.backingUnit...(offset + count * UInt64(blockSize) - 1) / Self.backingUnit { backed.remove(unit) }
-            }
-        }
-    }
-
-    /// Takes room on the host's file system for blocks.
-    func back(_ block: UInt64, count: UInt64) throws(ExtError) {
-        guard !backingIsUnknown else { return }
-        let first = (start + block * UInt64(blockSize)) / Self.backingUnit
-        let last = (start + (block + count) * UInt64(blockSize) - 1) / Self.backingUnit
-        for unit in first...last where !backed.contains(unit) {
-            if clinux_reserve(file, unit * Self.backingUnit, Self.backingUnit) != 0 {
-                switch errno {
-                case ENOSPC, EDQUOT, EFBIG: throw ExtError(ENOSPC)
-                default:
-                    backingIsUnknown = true
-                    return
-                }
-            }
-            backed.insert(unit)
-        }
-    }
-
-    /// Blocks in all and free, inodes in all and free; free ones as far as the disk under the file has them.
-    public var room: (blocks: UInt64, free: UInt64, inodes: UInt32, freeInodes: UInt32, blockSize: UInt32) {
-        // What the file system itself takes is not for files, as the kernel counts it.
-        let blocks = ext2fs_blocks_count(superblock) - min(overhead, ext2fs_blocks_count(superblock))
-        var free = ext2fs_free_blocks_count(superblock)
-        var total = blocks
-        var host = statvfs()
-        if fstatvfs(file, &host) == 0 {
-            let bytes = UInt64(host.f_bavail) * UInt64(host.f_frsize)
-            let available = (bytes > Self.margin ? bytes - Self.margin : 0) / UInt64(blockSize)
-            if available < free {
-                total = blocks - min(free, blocks) + available
-                free = available
-            }
-        }
-        return (total, free, superblock.pointee.s_inodes_count, superblock.pointee.s_free_inodes_count, UInt32(blockSize))
-    }
-
-    /// What the superblock says: blocks of files, inodes in all and free ones.
-    public var numbers: (used: UInt64, inodes: UInt32, freeInodes: UInt32, blockSize: UInt32) {
-        let taken = ext2fs_blocks_count(superblock) - min(ext2fs_free_blocks_count(superblock), ext2fs_blocks_count(superblock))
-        return (
-            taken - min(taken, overhead), superblock.pointee.s_inodes_count,
-            superblock.pointee.s_free_inodes_count, UInt32(blockSize)
-        )
-    }
-
-    /// Blocks of superblocks, group descriptors, maps, inodes and the journal.
-    private func countOverhead() -> UInt64 {
-        var count = UInt64(superblock.pointee.s_first_data_block)
-        let descriptors = UInt64(system.pointee.desc_blocks) + UInt64(superblock.pointee.s_reserved_gdt_blocks)
-        for group in 0..<system.pointee.group_desc_count {
-            count += 2 + UInt64(system.pointee.inode_blocks_per_group)
-            if ext2fs_bg_has_super(system, group) != 0 { count += 1 + descriptors }
-        }
-        if superblock.pointee.s_journal_inum != 0, let inode = try? readInode(superblock.pointee.s_journal_inum) {
-            count += inode.size / UInt64(blockSize)
-        }
-        return count
-    }
-
     // MARK: Changes
 
     private func blocksHaveChanged(_ block: UInt64, _ count: UInt64, _ inUse: CInt) {
@@ -374,7 +278,7 @@ public final class ExtVolume: @unchecked Sendable {
     }
 
     /// Blocks that one transaction should have at most.
-    private var transactionLimit: Int { min(journal?.transactionLimit ?? 4096, 32768) }
+    var transactionLimit: Int { min(journal?.transactionLimit ?? 4096, 32768) }
 
     /// Blocks of data that one operation should write at most.
     var largestOperation: Int { max(16, transactionLimit / 4) }
@@ -385,15 +289,13 @@ public final class ExtVolume: @unchecked Sendable {
     /// Blocks that one transaction may free.
     private static let freedLimit = 1 << 20
 
-    public var hasChanges: Bool { store.hasChanges || !changedBlockGroups.isEmpty || !changedInodeGroups.isEmpty || superblockHasChanged }
-
     /// Adds the maps of free blocks and inodes to the transaction.
-    private func writeMaps() throws(ExtError) {
+    func writeMaps() throws(ExtError) {
         let super_ = superblock
         let blocksPerGroup = UInt64(super_.pointee.s_blocks_per_group)
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: blockSize, alignment: 4096)
         defer { buffer.deallocate() }
-        let bytes = buffer.baseAddress!.assumingMemoryBound(to: CChar.self)
+        let bytes = buffer.address.assumingMemoryBound(to: CChar.self)
         for group in changedBlockGroups {
             memset(bytes, 0xff, blockSize)
             let first = UInt64(super_.pointee.s_first_data_block) + UInt64(group) * blocksPerGroup
@@ -440,100 +342,16 @@ public final class ExtVolume: @unchecked Sendable {
             buffer[bit / 8] |= 1 << UInt8(bit % 8)
             bit += 1
         }
-        if bit / 8 < buffer.count { memset(buffer.baseAddress! + bit / 8, 0xff, buffer.count - bit / 8) }
+        if bit / 8 < buffer.count { memset(buffer.address + bit / 8, 0xff, buffer.count - bit / 8) }
     }
 
-    private func put(_ block: UInt64, _ bytes: some ContiguousBytes) throws(ExtError) {
+    func put(_ block: UInt64, _ bytes: some ContiguousBytes) throws(ExtError) {
         let error = store.write(at: block * UInt64(blockSize), bytes.raw)
         if error != 0 { throw ExtError(error) }
     }
-
-    // MARK: Commits
-
-    /// Makes all changes up to now permanent: they are on disk when it returns. Without the lock; one thread at a time.
-    /// - Returns: an errno value, 0 for success.
-    public func commit() -> CInt {
-        let frozen = lock.locked { () -> (blocks: [(number: UInt64, block: Block)], hasDirectData: Bool)? in
-            guard failure == 0 else { return nil }
-            do throws(ExtError) { try writeMaps() } catch {
-                failure = error.errno
-                return nil
-            }
-            return store.hasChanges ? store.freeze() : ([], false)
-        }
-        guard let frozen else { return failure }
-        let error = frozen.blocks.isEmpty ? (frozen.hasDirectData ? Self.synchronise(file) : 0) : write(frozen.blocks, frozen.hasDirectData)
-        lock.locked {
-            if error != 0 { failure = error }
-            let freed = store.finishCommit()
-            if error == 0 {
-                discardable.formUnion(freed)
-                if discardable.count > Self.discardLimit { discard() }
-            }
-            lock.wakeAll()
-        }
-        if error == 0, store.placeableCount(lock) > Self.placingLimit { return placeAll() }
-        return error
-    }
-
-    /// Committed blocks that are kept in memory at most.
-    private static let placingLimit = 4096
-
-    private func write(_ blocks: [(number: UInt64, block: Block)], _ hasDirectData: Bool) -> CInt {
-        // What new names lead to must be there before the names.
-        if hasDirectData, fdatasync(file) != 0 { return errno }
-        guard let journal else {
-            let error = BlockStore.place(blocks, file, start: start, blockSize: blockSize)
-            return error != 0 ? error : Self.synchronise(file)
-        }
-        switch journal.need(blocks.count) {
-        case .nothing: break
-        case .room:
-            let error = makeRoom(in: journal, all: false)
-            if error != 0 { return error }
-            if journal.need(blocks.count) != .nothing {
-                let error = makeRoom(in: journal, all: true)
-                if error != 0 { return error }
-            }
-        case .impossible:
-            // Larger than the journal, which no operation is meant to be.
-            let error = makeRoom(in: journal, all: true)
-            if error != 0 { return error }
-            let placing = BlockStore.place(blocks, file, start: start, blockSize: blockSize)
-            return placing != 0 ? placing : Self.synchronise(file)
-        }
-        lock.locked { journal.announce(blocks) }
-        let error = journal.append(blocks)
-        return error != 0 ? error : Self.synchronise(file)
-    }
-
-    private func makeRoom(in journal: Journal, all: Bool) -> CInt {
-        var error = placeAll()
-        if error == 0 { error = Self.synchronise(file) }
-        if error == 0 { error = lock.locked { journal.forget(all: all) } }
-        return error != 0 ? error : Self.synchronise(file)
-    }
-
-    /// Writes committed blocks to their places. Without the lock.
-    private func placeAll() -> CInt {
-        let blocks = lock.locked { store.placeable() }
-        let error = BlockStore.place(blocks, file, start: start, blockSize: blockSize)
-        guard error == 0 else {
-            lock.locked { failure = error }
-            return error
-        }
-        lock.locked { store.finishPlacing(blocks) }
-        return 0
-    }
-
-    private static func synchronise(_ file: CInt) -> CInt { fdatasync(file) == 0 ? 0 : errno }
 }
 
 /// Bytes in one piece of memory.
 protocol ContiguousBytes { var raw: UnsafeRawBufferPointer { get } }
 extension UnsafeRawBufferPointer: ContiguousBytes { var raw: UnsafeRawBufferPointer { self } }
 extension UnsafeMutableRawBufferPointer: ContiguousBytes { var raw: UnsafeRawBufferPointer { UnsafeRawBufferPointer(self) } }
-
-extension BlockStore {
-    fileprivate func placeableCount(_ lock: Monitor) -> Int { lock.locked { committed.count } }
-}

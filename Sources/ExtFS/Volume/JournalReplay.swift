@@ -52,7 +52,7 @@ struct JournalReplay {
         first = Int(word(superblock, 20))
         incompatible = word(superblock, 40)
         hasTransactionChecksums = word(superblock, 36) & 1 != 0
-        seed = superblock.withUnsafeBytes { ext2fs_crc32c_le(~0, $0.baseAddress!.assumingMemoryBound(to: UInt8.self) + 48, 16) }
+        seed = superblock.withUnsafeBytes { ext2fs_crc32c_le(~0, $0.address.assumingMemoryBound(to: UInt8.self) + 48, 16) }
         guard word(superblock, 0) == Self.magic, [3, 4].contains(word(superblock, 4)), Int(word(superblock, 12)) == blockSize,
             length <= blocks.count, first >= 1, first < length, incompatible & ~Feature.known == 0
         else { return nil }
@@ -114,7 +114,7 @@ struct JournalReplay {
             $0.storeBytes(of: 0, toByteOffset: 28, as: UInt32.self)
             guard checksums, $0.count >= 1024 else { return }
             $0.storeBytes(of: 0, toByteOffset: 252, as: UInt32.self)
-            let checksum = ext2fs_crc32c_le(~0, $0.baseAddress!.assumingMemoryBound(to: UInt8.self), 1024)
+            let checksum = ext2fs_crc32c_le(~0, $0.address.assumingMemoryBound(to: UInt8.self), 1024)
             $0.storeBytes(of: checksum.bigEndian, toByteOffset: 252, as: UInt32.self)
         }
         guard superblock.withUnsafeBytes({ BlockStore.write(file, at: start + blocks[0] * UInt64(blockSize), $0) }) == 0,
@@ -132,7 +132,7 @@ struct JournalReplay {
     }
 
     private func bytes(_ buffer: UnsafeMutableRawBufferPointer) -> UnsafePointer<UInt8> {
-        UnsafePointer(buffer.baseAddress!.assumingMemoryBound(to: UInt8.self))
+        UnsafePointer(buffer.address.assumingMemoryBound(to: UInt8.self))
     }
 
     /// Complete transactions, the oldest first.
@@ -233,7 +233,7 @@ struct JournalReplay {
 
     private func isValid(_ data: UnsafeMutableRawBufferPointer, _ change: Change, _ sequence: UInt32) -> Bool {
         var number = sequence.bigEndian
-        var sum = withUnsafeBytes(of: &number) { ext2fs_crc32c_le(seed, $0.baseAddress!.assumingMemoryBound(to: UInt8.self), 4) }
+        var sum = withUnsafeBytes(of: &number) { ext2fs_crc32c_le(seed, $0.address.assumingMemoryBound(to: UInt8.self), 4) }
         sum = ext2fs_crc32c_le(sum, bytes(data), blockSize)
         return incompatible & Feature.checksums3 != 0 ? sum == change.checksum : sum & 0xffff == change.checksum
     }

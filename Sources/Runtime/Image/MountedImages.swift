@@ -11,13 +11,15 @@ struct ImageMounting {
     let isSupervised: Bool
     /// Process numbers mean the same to a server and to the container.
     let sharesProcesses: Bool
+    /// The kernel may mount ext file systems for root.
+    let allowsKernel: Bool
     /// Who wants it, for those that a lease refuses meanwhile.
     let note: String
     let log: Log
 
     var ext: ExtMount {
         ExtMount(
-            ownership: identity.ownership, isInUserNamespace: identity.isUserNamespace, note: note,
+            ownership: identity.ownership, isInUserNamespace: identity.isUserNamespace, allowsKernel: allowsKernel, note: note,
             log: log)
     }
 

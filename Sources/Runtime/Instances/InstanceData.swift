@@ -6,10 +6,12 @@ import Messages
 /// Data containers of an instance that runs.
 public struct InstanceData {
     private let record: InstanceRecord
+    private let configuration: Configuration
     private let log: Log
 
-    public init(_ record: InstanceRecord, _ log: Log) {
+    public init(_ record: InstanceRecord, _ configuration: Configuration, _ log: Log) {
         self.record = record
+        self.configuration = configuration
         self.log = log
     }
 
@@ -28,7 +30,9 @@ public struct InstanceData {
         if case .ext(let place) = file.content {
             let isReadOnly = spec.isReadOnly || access(path, W_OK) != 0
             if isReadOnly && !spec.isReadOnly { log.warning("\(path) cannot be written by this user: it is used read-only") }
-            let mount = ExtMount(ownership: ownership, isInUserNamespace: isUser, note: note, log: log)
+            let mount = ExtMount(
+                ownership: ownership, isInUserNamespace: isUser, allowsKernel: configuration.has("allow kernel extfs"), note: note, log: log
+            )
             let tree = try mount.mount(place, isReadOnly: isReadOnly)
             try enter(instance, spec.destination)
             try tree.attach(to: spec.destination)

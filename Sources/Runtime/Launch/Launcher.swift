@@ -69,7 +69,8 @@ public struct Launcher {
             || needsOwnServers(image, isShared: shared.isThere) && !ContainerInit.hostCollectsOrphans
         func mounting() -> ImageMounting {
             ImageMounting(
-                identity: identity, isSupervised: isSupervised, sharesProcesses: !namespaces.contains(.pid), note: note, log: log)
+                identity: identity, isSupervised: isSupervised, sharesProcesses: !namespaces.contains(.pid),
+                allowsKernel: options.configuration.has("allow kernel extfs"), note: note, log: log)
         }
         let box = MeansBox(nil)
         if !shared.isThere {
@@ -199,7 +200,7 @@ public struct Launcher {
     private func mountExt(_ image: inout ImageFile, _ identity: RunIdentity) throws -> DetachedMount {
         guard case .ext(let place) = image.content else { throw RuntimeError.badImage(image.path, why: "it has no ext file system") }
         let mounting = ExtMount(
-            ownership: identity.ownership, isInUserNamespace: identity.isUserNamespace, note: note, log: log)
+            ownership: identity.ownership, isInUserNamespace: identity.isUserNamespace, allowsKernel: false, note: note, log: log)
         let tree = try mounting.mount(place, isReadOnly: true)
         let folder = SharedDescriptor(try OwnedDescriptor.open("/proc/self/fd/\(tree.descriptor)", O_RDONLY | O_DIRECTORY))
         image = ImageFile(path: image.path, content: .directory(folder), container: image.container)

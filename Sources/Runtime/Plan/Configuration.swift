@@ -64,6 +64,9 @@ public struct Configuration: Sendable, Equatable {
         Directive("allow container encrypted", .flag, "yes", help: "run encrypted SIF files"),
         Directive("allow container squashfs", .flag, "yes", help: "run bare SquashFS files"),
         Directive("allow container extfs", .flag, "yes", help: "run ext3 images"),
+        Directive(
+            "allow kernel extfs", .flag, "yes",
+            help: "for root, the kernel mounts ext3 and ext4 files that only root can have made and that shall be written"),
         Directive("allow container dir", .flag, "yes", help: "run sandbox directories"),
         Directive("always use nv", .flag, "no", help: "as if --nv were always given"),
         Directive("always use rocm", .flag, "no", help: "as if --rocm were always given"),
@@ -79,7 +82,7 @@ public struct Configuration: Sendable, Equatable {
     /// Directives of the peers that mean nothing here: there is no privileged part that they could govern.
     private static let ignored: Set<String> = [
         "allow setuid", "allow setuid-mount encrypted", "allow setuid-mount squashfs", "allow setuid-mount extfs",
-        "allow kernel squashfs", "allow kernel extfs", "allow net users", "allow net groups", "allow net networks", "allow netns paths",
+        "allow kernel squashfs", "allow net users", "allow net groups", "allow net networks", "allow netns paths",
         "memory fs type", "max loop devices", "shared loop devices", "image driver", "download concurrency", "download part size",
         "download buffer size", "mksquashfs procs", "mksquashfs mem", "mksquashfs path", "unsquashfs path", "cryptsetup path", "go path",
         "ldconfig path", "nvidia-container-cli path", "root search path", "user search path", "sif fuse", "oci mode", "tmp sandbox",

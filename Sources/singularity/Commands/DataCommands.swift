@@ -100,7 +100,7 @@ let dataCommands =
                 examples: ["singularity data attach web files.sif:/srv:ro"], options: [Instances.userOption], argumentCount: 2...2)
         ) { parsed, log in
             let spec = try BindSpec.parse(data: parsed.arguments[1])
-            try InstanceData(try Instances.running(parsed.arguments[0], parsed), log).attach(spec)
+            try InstanceData(try Instances.running(parsed.arguments[0], parsed), try ConfigurationFile.load(), log).attach(spec)
             return 0
         },
         Command(
@@ -112,7 +112,7 @@ let dataCommands =
                     OptionSpec("force", "f", .flag, "also while programs use it: they keep the files that they have open"),
                 ], argumentCount: 2...2)
         ) { parsed, log in
-            try InstanceData(try Instances.running(parsed.arguments[0], parsed), log)
+            try InstanceData(try Instances.running(parsed.arguments[0], parsed), try ConfigurationFile.load(), log)
                 .detach(parsed.arguments[1], isForced: parsed.has("force"))
             return 0
         },

@@ -1,0 +1,83 @@
+import Glibc
+import Linux
+
+/// Making changes permanent.
+extension ExtVolume {
+    /// Makes all changes up to now permanent: they are on disk when it returns. Without the lock; one thread at a time.
+    /// - Returns: an errno value, 0 for success.
+    public func commit() -> CInt {
+        let frozen = lock.locked { () -> (blocks: [(number: UInt64, block: Block)], hasDirectData: Bool)? in
+            guard failure == 0 else { return nil }
+            do throws(ExtError) { try writeMaps() } catch {
+                failure = error.errno
+                return nil
+            }
+            return store.hasChanges ? store.freeze() : ([], false)
+        }
+        guard let frozen else { return failure }
+        let error = frozen.blocks.isEmpty ? (frozen.hasDirectData ? Self.synchronise(file) : 0) : write(frozen.blocks, frozen.hasDirectData)
+        lock.locked {
+            if error != 0 { failure = error }
+            let freed = store.finishCommit()
+            if error == 0 {
+                discardable.formUnion(freed)
+                if discardable.count > Self.discardLimit { discard() }
+            }
+            lock.wakeAll()
+        }
+        if error == 0, lock.locked({ store.committed.count }) > Self.placingLimit { return placeAll() }
+        return error
+    }
+
+    /// Committed blocks that are kept in memory at most.
+    private static let placingLimit = 4096
+
+    private func write(_ blocks: [(number: UInt64, block: Block)], _ hasDirectData: Bool) -> CInt {
+        // What new names lead to must be there before the names.
+        if hasDirectData, fdatasync(file) != 0 { return errno }
+        guard let journal else {
+            let error = BlockStore.place(blocks, file, start: start, blockSize: blockSize)
+            return error != 0 ? error : Self.synchronise(file)
+        }
+        switch journal.need(blocks.count) {
+        case .nothing: break
+        case .room:
+            let error = makeRoom(in: journal, all: false)
+            if error != 0 { return error }
+            if journal.need(blocks.count) != .nothing {
+                let error = makeRoom(in: journal, all: true)
+                if error != 0 { return error }
+            }
+        case .impossible:
+            // Larger than the journal, which no operation is meant to be.
+            let error = makeRoom(in: journal, all: true)
+            if error != 0 { return error }
+            let placing = BlockStore.place(blocks, file, start: start, blockSize: blockSize)
+            return placing != 0 ? placing : Self.synchronise(file)
+        }
+        lock.locked { journal.announce(blocks) }
+        let error = journal.append(blocks)
+        return error != 0 ? error : Self.synchronise(file)
+    }
+
+    private func makeRoom(in journal: Journal, all: Bool) -> CInt {
+        var error = placeAll()
+        if error == 0 { error = Self.synchronise(file) }
+        if error == 0 { error = lock.locked { journal.forget(all: all) } }
+        return error != 0 ? error : Self.synchronise(file)
+    }
+
+    /// Writes committed blocks to their places. Without the lock.
+    func placeAll() -> CInt {
+        let blocks = lock.locked { store.placeable() }
+        let error = BlockStore.place(blocks, file, start: start, blockSize: blockSize)
+        guard error == 0 else {
+            lock.locked { failure = error }
+            return error
+        }
+        lock.locked { store.finishPlacing(blocks) }
+        return 0
+    }
+
+    private static func synchronise(_ file: CInt) -> CInt { fdatasync(file) == 0 ? 0 : errno }
+}
