@@ -71,7 +71,13 @@ public final class ImageLease: Sendable {
     }
 
     /// Says that the holder is alive; to be called every 20 seconds.
-    public func renew() { lease?.renew() }
+    /// - Returns: false where another host has taken the lease over: nothing may be written any more.
+    public func renew() -> Bool {
+        guard let lease else { return true }
+        guard lease.isMine else { return false }
+        lease.renew()
+        return true
+    }
 
     /// Says that the holder is about to end.
     public func announceEnd() { lease?.announceEnd() }

@@ -67,6 +67,12 @@ public final class Lease: Sendable {
     /// Says that the holder is alive.
     public func renew() { utimes(path, nil) }
 
+    /// Whether it has not been taken over by somebody who believed that the holder is dead.
+    public var isMine: Bool {
+        guard let text = try? Files.readText(path) else { return false }
+        return text == content || text == Self.closing + content
+    }
+
     /// Gives it back.
     public func release() {
         if let text = try? Files.readText(path), text == content || text == Self.closing + content { unlink(path) }

@@ -267,6 +267,9 @@ public final class ExtVolume: @unchecked Sendable {
 
     func superblockWasChanged() { superblockHasChanged = true }
 
+    /// Forbids all further changes, also those that are not committed: the file is somebody else's now.
+    public func stop() { lock.locked { if failure == 0 { failure = EROFS } } }
+
     /// Throws where nothing may be changed.
     public func needWritable() throws(ExtError) {
         if isReadOnly || failure != 0 { throw ExtError(EROFS) }

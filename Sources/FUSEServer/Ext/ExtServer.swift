@@ -53,7 +53,8 @@ public final class ExtServer: @unchecked Sendable {
     ) {
         let mayLook = MachineLimits.processors > 1
         let committer = volume.isReadOnly ? nil : try? WorkerThread { [self] in commitLoop(tick) }
-        if begin() { loop(device, mayLook: mayLook) }
+        // Without it, what is written would never be on disk.
+        if volume.isReadOnly || committer != nil, begin() { loop(device, mayLook: mayLook) }
         atEnd()
         volume.lock.locked {
             hasEnded = true

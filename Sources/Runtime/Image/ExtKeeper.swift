@@ -124,7 +124,7 @@ struct ExtKeeper {
         server.serve(device) {
             Self.waitForMount(mounted) != nil
         } whileServing: {
-            if clock.isTime { lease.renew() }
+            if clock.isTime, !lease.renew() { volume.stop() }
         } atEnd: {
             lease.announceEnd()
         }
@@ -157,7 +157,7 @@ struct ExtKeeper {
             alarm(1)
             if flock(again.rawValue, LOCK_SH) == 0 { break }
             room?.follow(again.rawValue)
-            if clock.isTime { lease.renew() }
+            if clock.isTime { _ = lease.renew() }
         }
         lease.release()
         _exit(0)
