@@ -35,11 +35,8 @@ public final class Lease: Sendable {
     /// - Parameter note: who that is, for people.
     /// - Throws: where the directory cannot be written.
     public static func take(_ path: String, note: String = "") throws(SystemError) -> Lease? {
-        let words: [Any] = [
-            hostName, getpid(), ProcessStart.time(of: getpid()) ?? 0, UInt64.random(in: 0 ... .max), time(nil),
-            note.replacing("\n", with: " "),
-        ]
-        let content = words.map { "\($0)" }.joined(separator: " ") + "\n"
+        let process = "\(hostName) \(getpid()) \(ProcessStart.time(of: getpid()) ?? 0)"
+        let content = "\(process) \(UInt64.random(in: 0 ... .max)) \(time(nil)) \(note.replacing("\n", with: " "))\n"
         for _ in 0..<3 {
             let raw = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
             if raw >= 0 {

@@ -61,12 +61,11 @@ public struct Commit {
         guard
             try Process.inChild(
                 {
-                    if case .directory = changes.place { try BuildIdentity.available().enter() }
-                    let caller = changes.caller
+                    try changes.enter()
                     // The parent's digest is made on another processor meanwhile.
                     let digest = DigestThread(source, offset: UInt64(primary.offset), size: UInt64(primary.size))
-                    let list = try changes.list(ignoresTimes: true)
-                    let root = try changes.merged(caller: caller)
+                    let root = try changes.merged()
+                    let list = try changes.list(root, ignoresTimes: true)
                     func count(_ kind: TreeDiff.Change.Kind) -> Int { list.count { $0.kind == kind } }
                     let account = getpwuid(getuid()).map { String(cString: $0.pointee.pw_name) } ?? "\(getuid())"
                     history.commits.append(
@@ -137,7 +136,7 @@ private final class DigestThread: @unchecked Sendable {
                     hasher.update(bufferPointer: UnsafeRawBufferPointer(part))
                     done += UInt64(count)
                 }
-                return hasher.finalize().map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+                return hasher.finalize().hexadecimal
             }
         }
     }

@@ -1,4 +1,3 @@
-import Archive
 import BlockIO
 import Build
 import Glibc
@@ -15,9 +14,7 @@ public enum DataContainer {
         if Files.status(path, followLinks: false) != nil {
             throw PersistenceError.refused("\(path) is there already; remove it, or choose another name")
         }
-        if let size = settings.size, size < ExtFormat.leastSize {
-            throw PersistenceError.refused("image size must be equal or greater than 64 MiB")
-        }
+        if let size = settings.size { try ExtFormat.check(size: size) }
         let output = try OutputFile(path, mode: 0o644)
         let writer = try SIFWriter(creating: output.descriptor, name: path, time: nil, id: [])
         try writer.add(NewObject(.partition, detail: .partition(.ext3, .data, .host))) { (offset: UInt64) throws -> UInt64 in
@@ -103,27 +100,15 @@ public enum DataContainer {
         }
         if object.partition?.fileSystem == .ext3 {
             let image = try WritableImage(path)
-            let wasClean = !ExtCheck.isNeeded(image.place)
-            // What a crash has left is repaired first.
-            held = try image.hold(forWriting: !wasClean, "data export")
-            if let held { try ExtCheck.afterCrash(image.place, file: held.file.rawValue, isReadOnly: wasClean) }
+            held = try image.hold(forWriting: false, "data export")
             root = try ExtContent(image).tree()
         } else {
             root = try SquashFSTree.read(
                 try SquashFSImage(try SliceSource(source, offset: UInt64(object.offset), size: UInt64(object.size))))
         }
         try withExtendedLifetime(held) {
-            let isTar = [".tar", ".tar.gz", ".tgz", ".tar.zst"].contains(where: target.hasSuffix)
-            guard isTar else {
-                let sink = SandboxSink(target, asRoot: getuid() == 0, latestTime: nil)
-                return try sink.write(root, threads: MachineLimits.processors)
-            }
-            let output = try OutputFile(target, mode: 0o644)
-            let compression: TarWriter.Compression = target.hasSuffix("gz") ? .gzip : target.hasSuffix(".zst") ? .zstd : .none
-            let writer = try TarWriter(compression) { try Files.writeAll($0, to: output.descriptor, name: target) }
-            try TarSink(writer, latestTime: nil).write(root)
-            try writer.finish()
-            try output.commit()
+            if TarFile.endings.contains(where: target.hasSuffix) { return try TarFile.write(root, to: target, latestTime: nil) }
+            try SandboxSink(target, asRoot: getuid() == 0, latestTime: nil).write(root, threads: MachineLimits.processors)
         }
     }
 }

@@ -1,3 +1,4 @@
+import CLinux
 import ExtFS
 import Glibc
 import Linux
@@ -10,7 +11,11 @@ enum ExtFormat {
     /// The same for ext3, all of whose tables are read at each mount.
     static let defaultSizeOfExt3: UInt64 = 64 << 30
     /// The peers' limit.
-    static let leastSize: UInt64 = 64 << 20
+    private static let leastSize: UInt64 = 64 << 20
+    static func check(size: UInt64) throws {
+        guard size >= leastSize else { throw PersistenceError.refused("image size must be equal or greater than 64 MiB") }
+    }
+
     /// Bytes from which on a file system has a large journal.
     private static let largeSize: UInt64 = 4 << 30
 
@@ -60,7 +65,7 @@ enum ExtFormat {
             throw PersistenceError.refused("a writable file system is made by mkfs.ext4: install the package e2fsprogs")
         }
         // Nothing of what was there before may be taken for a part of it.
-        if clinuxPunch(file, offset, size) != 0 { try zeroHead(file, at: offset, name: name) }
+        if clinux_punch_hole(file, offset, size) != 0 { try zeroHead(file, at: offset, name: name) }
         let isLarge = size >= largeSize
         // The same on every host. No checksums of metadata: what is written goes through the journal, which has some. Tables of
         // inodes are holes.

@@ -7,7 +7,8 @@ import Linux
 ///
 /// A process of its own lets go when this one ends, however that happens.
 final class FrozenMount {
-    private let release: OwnedDescriptor
+    /// The end of a pipe that the other process waits for.
+    private var hold: OwnedDescriptor?
     private let keeper: pid_t
 
     /// - Returns: nil where the kernel has not mounted the image, or this process may not hold it.
@@ -33,7 +34,7 @@ final class FrozenMount {
         else { return nil }
         close(ends[0])
         close(answer[1])
-        release = OwnedDescriptor(ends[1])
+        hold = .some(OwnedDescriptor(ends[1]))
         keeper = child
         let reader = OwnedDescriptor(answer[0])
         let number = reader.rawValue
@@ -46,15 +47,8 @@ final class FrozenMount {
 
     /// Lets writers go on.
     func thaw() {
-        shutdownPipe()
+        _ = hold.take()
         Process.wait(for: keeper)
-    }
-
-    private func shutdownPipe() {
-        // The descriptor stays valid for its owner, but no longer leads to the pipe.
-        let null = open("/dev/null", O_RDONLY | O_CLOEXEC)
-        dup2(null, release.rawValue)
-        close(null)
     }
 
     /// A path by which the file system in an image can be reached: in some process's view, where it is mounted.

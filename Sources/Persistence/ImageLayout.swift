@@ -55,8 +55,9 @@ public struct WritableImage {
     }
 
     /// The lease of somebody who is about to change it, or to read all of it. It ends with the value.
-    public func hold(forWriting: Bool, _ what: String) throws -> HeldImage {
-        try HeldImage(self, forWriting: forWriting, what)
+    /// - Parameter asItIs: also where a crash has left something to be repaired.
+    public func hold(forWriting: Bool, asItIs: Bool = false, _ what: String) throws -> HeldImage {
+        try HeldImage(self, forWriting: forWriting, asItIs: asItIs, what)
     }
 
     /// Who writes to it at the moment; nil for nobody.
@@ -87,12 +88,16 @@ public final class HeldImage {
     let file: OwnedDescriptor
     private let lease: ImageLease
 
-    init(_ image: WritableImage, forWriting: Bool, _ what: String) throws {
+    init(_ image: WritableImage, forWriting: Bool, asItIs: Bool, _ what: String) throws {
         self.image = image
         do { file = try OwnedDescriptor.open(image.path, forWriting ? O_RDWR : O_RDONLY) } catch {
             throw PersistenceError.refused("\(image.path): \(error.reason)")
         }
-        lease = try ImageLease.take(image.path, file: file.rawValue, forWriting: forWriting, note: "singularity \(what)")
+        let note = "singularity \(what)"
+        lease =
+            asItIs
+            ? try ImageLease.take(image.path, file: file.rawValue, forWriting: forWriting, note: note)
+            : try ExtCheck.lease(image.place, file: file.rawValue, forWriting: forWriting, note: note)
     }
 
     deinit { lease.release() }

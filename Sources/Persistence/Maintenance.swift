@@ -38,14 +38,14 @@ public struct Maintenance {
     /// - Parameter repairs: all that is wrong is mended.
     /// - Returns: what e2fsck says, and whether all is well now.
     public func check(repairs: Bool) throws -> (text: String, isWell: Bool) {
-        let held = try image.hold(forWriting: true, "overlay check")
+        let held = try image.hold(forWriting: true, asItIs: true, "overlay check")
         return try ExtCheck.check(image.place, file: held.file.rawValue, repairs: repairs)
     }
 
     /// Gives back what the file takes of the disk and no file in it needs.
     /// - Returns: bytes before and after.
     public func compact() throws -> (before: UInt64, after: UInt64) {
-        let held = try image.hold(forWriting: true, "overlay compact")
+        let held = try image.hold(forWriting: true, asItIs: true, "overlay compact")
         let before = image.usedSize
         let result = try ExtCheck.check(image.place, file: held.file.rawValue, repairs: false, options: ["-E", "discard"])
         guard result.isWell else { throw PersistenceError.refused("\(image.path) cannot be compacted: \(result.text)") }
@@ -54,7 +54,7 @@ public struct Maintenance {
 
     /// Changes how many bytes it may grow to.
     public func resize(to size: UInt64) throws {
-        guard size >= ExtFormat.leastSize else { throw PersistenceError.refused("image size must be equal or greater than 64 MiB") }
+        try ExtFormat.check(size: size)
         guard let program = SystemProgram.find("resize2fs") else {
             throw PersistenceError.refused("sizes are changed by the program resize2fs: install the package e2fsprogs")
         }
@@ -62,7 +62,7 @@ public struct Maintenance {
             throw PersistenceError.refused(
                 "the partition is not the last object of \(image.path), and cannot change its size; `singularity commit` makes a new image")
         }
-        let held = try image.hold(forWriting: true, "overlay resize")
+        let held = try image.hold(forWriting: true, asItIs: true, "overlay resize")
         let file = held.file.rawValue
         let check = try ExtCheck.check(image.place, file: file, repairs: false)
         guard check.isWell else { throw PersistenceError.refused("\(image.path) has errors: \(check.text)") }

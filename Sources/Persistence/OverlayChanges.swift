@@ -20,6 +20,9 @@ public final class OverlayChanges {
     }
     let place: Place
     let base: SquashFSImage
+    private let identity = BuildIdentity.available()
+    /// Whose the files of a container without root are.
+    private let caller: (uid: UInt32, gid: UInt32)?
 
     /// - Parameter overlay: nil for the image's own partition.
     public init(of image: String, in overlay: String?, _ what: String) throws {
@@ -34,14 +37,15 @@ public final class OverlayChanges {
         if let overlay, Files.isDirectory(overlay) {
             self.overlay = Files.resolved(overlay) ?? overlay
             place = .directory
+            // In the user namespace of the build the caller is root.
+            caller = identity == .root ? nil : (0, 0)
             return
         }
         let writable = try WritableImage(overlay ?? path)
         guard writable.kind != .data else { throw PersistenceError.refused("\(overlay ?? image) is a data container, and no overlay") }
         self.overlay = writable.path
-        let held = try writable.hold(forWriting: true, what)
-        try ExtCheck.afterCrash(writable.place, file: held.file.rawValue, isReadOnly: false)
-        place = .partition(held)
+        place = .partition(try writable.hold(forWriting: true, what))
+        caller = identity == .root ? nil : (getuid(), getgid())
     }
 
     /// Whether they are in the image itself.
@@ -53,7 +57,7 @@ public final class OverlayChanges {
         switch place {
         case .directory:
             let upper = Files.isDirectory(overlay + "/upper") ? overlay + "/upper" : overlay
-            changes = try HostTree.read(upper, ownership: getuid() == 0 && !isUserNamespace ? .asStored : .mapped)
+            changes = try HostTree.read(upper, ownership: identity == .root ? .asStored : .mapped)
         case .partition(let held):
             changes = try ExtTree.read(held.image.path, offset: held.image.place.offset, folder: "upper")
         }
@@ -61,17 +65,15 @@ public final class OverlayChanges {
         return changes
     }
 
-    private var isUserNamespace: Bool {
-        guard let map = try? Files.readText("/proc/self/uid_map") else { return false }
-        return map.split(separator: " ").last.map { $0.hasPrefix("4294967295") } != true
-    }
+    /// Lets files of subordinate ids be read; nothing for root, and where they are in a partition. Only for a process with one
+    /// thread, and before anything of this value is read.
+    public func enter() throws { if case .directory = place { try identity.enter() } }
 
     /// The image with its changes.
     ///
     /// Files of an ordinary user's container are all the caller's, whoever they belong to in the image: what was changed keeps
     /// its owner, and what is new is root's, as everything is that a build makes.
-    /// - Parameter caller: whose files those are; nil where owners are as they stand.
-    func merged(caller: (uid: UInt32, gid: UInt32)?) throws -> Node {
+    func merged() throws -> Node {
         let root = try SquashFSTree.read(base)
         let changes = try tree()
         if let caller { Self.restoreOwners(changes, over: root, caller) }
@@ -94,14 +96,10 @@ public final class OverlayChanges {
 
     /// What a commit would take.
     /// - Parameter ignoresTimes: modification times do not count.
-    public func list(ignoresTimes: Bool) throws -> [TreeDiff.Change] {
-        try TreeDiff.changes(from: SquashFSTree.read(base), to: merged(caller: caller), ignoresTimes: ignoresTimes)
-    }
+    public func list(ignoresTimes: Bool) throws -> [TreeDiff.Change] { try list(merged(), ignoresTimes: ignoresTimes) }
 
-    /// Whose files count as the image's own.
-    var caller: (uid: UInt32, gid: UInt32)? {
-        if getuid() == 0 && !isUserNamespace { return nil }
-        if case .directory = place { return (0, 0) }
-        return (getuid(), getgid())
+    /// - Parameter merged: the image with its changes.
+    func list(_ merged: Node, ignoresTimes: Bool) throws -> [TreeDiff.Change] {
+        try TreeDiff.changes(from: SquashFSTree.read(base), to: merged, ignoresTimes: ignoresTimes)
     }
 }

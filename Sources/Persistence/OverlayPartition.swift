@@ -1,3 +1,4 @@
+import CLinux
 import BlockIO
 import Glibc
 import Linux
@@ -33,15 +34,9 @@ public enum OverlayPartition {
             }
     }
 
-    private static func check(_ settings: Settings) throws {
-        if let size = settings.size, size < ExtFormat.leastSize {
-            throw PersistenceError.refused("image size must be equal or greater than 64 MiB")
-        }
-    }
-
     /// Adds a partition to a SIF, or makes a file that is an overlay.
     public static func create(_ path: String, _ settings: Settings) throws {
-        try check(settings)
+        if let size = settings.size { try ExtFormat.check(size: size) }
         guard Files.status(path) != nil else { return try createFile(path, settings) }
         let file = try OwnedDescriptor.open(path, O_RDWR)
         let source = try FileSource(path: path)
@@ -133,7 +128,7 @@ public enum OverlayPartition {
         guard image.kind == .overlay, let object = image.object else {
             throw PersistenceError.refused("\(path) has no overlay partition: remove the file itself")
         }
-        let held = try image.hold(forWriting: true, "overlay remove")
+        let held = try image.hold(forWriting: true, asItIs: true, "overlay remove")
         let descriptor = held.file.rawValue
         let writer = try SIFWriter(changing: SharedDescriptor(OwnedDescriptor(dup(descriptor))), name: path, time: Int64(time(nil)))
         try writer.remove(id: object)
@@ -142,7 +137,7 @@ public enum OverlayPartition {
         if image.isLast {
             ftruncate(descriptor, off_t(writer.file.dataEnd))
         } else {
-            _ = clinuxPunch(descriptor, image.place.offset, image.place.size)
+            _ = clinux_punch_hole(descriptor, image.place.offset, image.place.size)
         }
     }
 
@@ -161,7 +156,7 @@ public enum OverlayPartition {
         guard image.kind != .data else {
             throw PersistenceError.refused("\(path) is a data container; `overlay discard` is for overlays")
         }
-        try empty(try image.hold(forWriting: true, "overlay discard"))
+        try empty(try image.hold(forWriting: true, asItIs: true, "overlay discard"))
     }
 
     static func empty(_ held: HeldImage) throws {

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Linux
 
@@ -19,7 +20,7 @@ extension HeldImage {
         try [UInt8](repeating: 0, count: Int(headSize)).withUnsafeBytes { try Files.writeAll($0, to: target, at: start, name: name) }
         guard fdatasync(target) == 0 else { throw SystemError.last("write \(name)") }
         let room = max(image.place.size, size)
-        guard clinuxPunch(target, start + headSize, room - headSize) == 0 else { throw SystemError.last("make room in \(name)") }
+        guard clinux_punch_hole(target, start + headSize, room - headSize) == 0 else { throw SystemError.last("make room in \(name)") }
         try SparseCopy.copy(source, from: headSize, count: size - headSize, to: target, at: start + headSize, name: name)
         guard fdatasync(target) == 0 else { throw SystemError.last("write \(name)") }
         try SparseCopy.copy(source, from: 0, count: headSize, to: target, at: start, name: name)

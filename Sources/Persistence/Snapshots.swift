@@ -53,7 +53,6 @@ public struct Snapshots {
             throw PersistenceError.refused("there is a snapshot \(name) of \(image) already; choose another name")
         }
         let held = try writable.hold(forWriting: true, "snapshot")
-        try ExtCheck.afterCrash(writable.place, file: held.file.rawValue, isReadOnly: false)
         try Files.makeDirectories(folder, mode: 0o700)
         let output = try OutputFile(target, mode: 0o600)
         try held.copyContent(to: output.descriptor, name: target)
@@ -76,7 +75,7 @@ public struct Snapshots {
                 "the snapshot \(name) is of \(size >> 20) MiB and the partition of \(writable.size >> 20): make it larger first, with `overlay resize`"
             )
         }
-        let held = try writable.hold(forWriting: true, "restore")
+        let held = try writable.hold(forWriting: true, asItIs: true, "restore")
         try held.replaceContent(with: snapshot.rawValue, size: size)
     }
 

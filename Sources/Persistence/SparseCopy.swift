@@ -29,7 +29,7 @@ public enum SparseCopy {
         defer { buffer.deallocate() }
         // Room without content counts as a hole, and is taken nevertheless.
         var end = start
-        func punchGap(to next: UInt64) { if next > end { _ = clinuxPunch(file, end, next - end) } }
+        func punchGap(to next: UInt64) { if next > end { _ = clinux_punch_hole(file, end, next - end) } }
         defer { punchGap(to: start + count) }
         for extent in extents(file, from: start, count: count) {
             punchGap(to: extent.offset)
@@ -40,7 +40,7 @@ public enum SparseCopy {
                 let got = pread(file, buffer.baseAddress, wanted, off_t(extent.offset + done))
                 guard got > 0, let bytes = buffer.baseAddress else { return }
                 // Equal to itself moved by one byte, and the first one zero.
-                if buffer[0] == 0, memcmp(bytes, bytes + 1, got - 1) == 0 { _ = clinuxPunch(file, extent.offset + done, UInt64(got)) }
+                if buffer[0] == 0, memcmp(bytes, bytes + 1, got - 1) == 0 { _ = clinux_punch_hole(file, extent.offset + done, UInt64(got)) }
                 done += UInt64(got)
             }
         }
@@ -98,6 +98,3 @@ public enum SparseCopy {
         try output.commit()
     }
 }
-
-/// Makes a hole. 0, or -1 with errno.
-func clinuxPunch(_ file: CInt, _ offset: UInt64, _ count: UInt64) -> CInt { clinux_punch_hole(file, offset, count) }

@@ -4,33 +4,6 @@ import Testing
 /// Containers that stay in the background.
 @Suite(.enabled(if: Site.isPrepared && Site.mayFUSE, "needs scripts/test.sh and /dev/fuse"), .serialized)
 struct InstanceTests {
-    /// A configuration directory of one test, so that no other test's instances are seen.
-    private final class Place {
-        let scratch: Scratch
-        let identity: Run.Identity
-        init(_ name: String = #function, as identity: Run.Identity = .ordinaryUser) throws {
-            scratch = try Scratch(name)
-            self.identity = identity
-        }
-        deinit { _ = try? run("instance", "stop", "--all", "--force") }
-
-        @discardableResult
-        func run(_ words: String..., environment: [String: String] = [:]) throws -> Run { try run(words, environment: environment) }
-
-        func run(_ words: [String], environment: [String: String] = [:]) throws -> Run {
-            try Run.program(
-                Site.program, words, as: identity,
-                environment: environment.merging(["SINGULARITY_CONFIGDIR": scratch.file("conf")]) { one, _ in one })
-        }
-
-        /// Number of the first process.
-        func pid(_ name: String) throws -> pid_t {
-            let lines = try run("instance", "list").output.split(separator: "\n").map { $0.split(separator: " ") }
-            let line = try #require(lines.first { $0.first.map(String.init) == name })
-            return try #require(pid_t(line[1]))
-        }
-    }
-
     private func image() throws -> String { try Site.debian.get() }
 
     /// An image with a start script.

@@ -6,61 +6,10 @@ import Testing
 struct PersistenceTests {
     static let identities: [Run.Identity] = Site.isRoot ? [.ordinaryUser, .caller] : [.caller]
 
-    /// A folder of one test, and the program in it.
-    private final class Place {
-        let scratch: Scratch
-        let identity: Run.Identity
-
-        init(_ identity: Run.Identity, _ name: String = #function) throws {
-            scratch = try Scratch(name)
-            self.identity = identity
-        }
-
-        deinit { _ = try? run("instance", "stop", "--all", "--force") }
-
-        @discardableResult
-        func run(_ words: String..., environment: [String: String] = [:]) throws -> Run { try run(words, environment: environment) }
-
-        func run(_ words: [String], environment: [String: String] = [:]) throws -> Run {
-            try Run.program(
-                Site.program, words, as: identity,
-                environment: environment.merging(["SINGULARITY_CONFIGDIR": scratch.file("conf")]) { one, _ in one }, in: scratch.path)
-        }
-
-        @discardableResult
-        func must(_ words: String...) throws -> String {
-            let result = try run(words)
-            try #require(result.status == 0, "\(words): \(result)")
-            return result.output
-        }
-
-        func start(_ words: String...) throws -> Run.Live {
-            try Run.start(
-                Site.program, words, as: identity, environment: ["SINGULARITY_CONFIGDIR": scratch.file("conf")], in: scratch.path)
-        }
-
-        /// A copy of the Debian image that belongs to the user.
-        func image(_ name: String = "image.sif") throws -> String {
-            let copied = try Run.program("/bin/cp", [try Site.debian.get(), scratch.file(name)], as: identity)
-            try #require(copied.status == 0, "\(copied)")
-            return name
-        }
-
-        func text(_ image: String, _ path: String, options: [String] = []) throws -> String {
-            try run(["exec"] + options + [image, "cat", path]).output
-        }
-
-        /// Bytes on disk.
-        func blocks(_ name: String) -> Int {
-            var status = stat()
-            return stat(scratch.file(name), &status) == 0 ? Int(status.st_blocks) * 512 : 0
-        }
-    }
-
     // MARK: Partitions
 
     @Test(arguments: identities) func aPartitionKeepsChangesAndTheImageStaysAsItIs(_ identity: Run.Identity) throws {
-        let place = try Place(identity)
+        let place = try Place(as: identity)
         let image = try place.image()
         let before = try Data(contentsOf: URL(filePath: place.scratch.file(image)))
         try place.must("overlay", "create", "--create-dir", "srv/made", image)
@@ -91,7 +40,7 @@ struct PersistenceTests {
     }
 
     @Test(arguments: identities) func aCommitTakesAllChangesAndKeepsBlocks(_ identity: Run.Identity) throws {
-        let place = try Place(identity)
+        let place = try Place(as: identity)
         let image = try place.image()
         try place.must("overlay", "create", image)
         let script = """
@@ -126,7 +75,7 @@ struct PersistenceTests {
 
     /// A signature is one of a group: what changes stands in another one.
     @Test func aSignedImageKeepsItsSignatures() throws {
-        let place = try Place(.ordinaryUser)
+        let place = try Place(as: .ordinaryUser)
         let copied = try Run.program(
             "/bin/cp", [Site.fixtures + "/tiny-two-signers.sif", place.scratch.file("signed.sif")], as: .ordinaryUser)
         try #require(copied.status == 0)
@@ -145,7 +94,7 @@ struct PersistenceTests {
 
     /// What the peers take has nothing that ext3 had not.
     @Test func anExt3PartitionStaysOne() throws {
-        let place = try Place(.ordinaryUser)
+        let place = try Place(as: .ordinaryUser)
         let image = try place.image()
         try place.must("overlay", "create", "--ext3", image)
         #expect(place.blocks(image) < 90 << 20)
@@ -170,7 +119,7 @@ struct PersistenceTests {
     }
 
     @Test(.enabled(if: Site.isRoot, "needs root for capabilities of files")) func attributesAreCommitted() throws {
-        let place = try Place(.caller)
+        let place = try Place(as: .caller)
         let image = try place.image()
         try place.must("overlay", "create", image)
         let script = """
@@ -191,14 +140,15 @@ struct PersistenceTests {
     }
 
     @Test(arguments: identities) func changesInADirectoryAreCommitted(_ identity: Run.Identity) throws {
-        let place = try Place(identity)
+        let place = try Place(as: identity)
         let image = try place.image()
         let made = try Run.program("/bin/mkdir", [place.scratch.file("over")], as: identity)
         try #require(made.status == 0)
         try place.must(
             "exec", "--overlay", "over", image, "sh", "-c", "echo one > /etc/new; rm /etc/debian_version; rm -rf /etc/skel; mkdir /etc/skel"
         )
-        #expect(try place.run("diff", "--overlay", "over", image).output.contains("D /etc/debian_version"))
+        let diff = try place.run("diff", "--overlay", "over", image).output
+        #expect(diff.contains("D /etc/debian_version") && !diff.contains("owner"), "\(diff)")
         try place.must("commit", "--replace", "--overlay", "over", image)
         let seen = try place.run("exec", image, "sh", "-c", "cat /etc/new; ls -A /etc/skel; ls /etc/debian_version")
         #expect(seen.output == "one\n" && seen.status != 0, "\(seen)")
@@ -210,7 +160,7 @@ struct PersistenceTests {
     }
 
     @Test func anInterruptedCommitLeavesTheImageAsItWas() throws {
-        let place = try Place(.ordinaryUser)
+        let place = try Place(as: .ordinaryUser)
         let image = try place.image()
         try place.must("overlay", "create", image)
         try place.must("exec", "--writable", image, "sh", "-c", "echo one > /etc/new")
@@ -232,7 +182,7 @@ struct PersistenceTests {
     // MARK: One writer
 
     @Test(arguments: identities) func thereIsOneWriterAndTheNextIsToldWhoThatIs(_ identity: Run.Identity) throws {
-        let place = try Place(identity)
+        let place = try Place(as: identity)
         try place.must("data", "create", "db.sif")
         try place.must("instance", "start", "--data", "db.sif:/mnt", Site.debian.get(), "writer")
         let refused = try place.run("exec", "--data", "db.sif:/mnt", Site.debian.get(), "true")
@@ -253,7 +203,7 @@ struct PersistenceTests {
     }
 
     @Test func theLeaseOfADeadHolderIsTakenOver() throws {
-        let place = try Place(.ordinaryUser)
+        let place = try Place(as: .ordinaryUser)
         try place.must("data", "create", "db.sif")
         func lease(_ host: String, _ pid: Int, age: Int) throws {
             let text = "\(host) \(pid) 12345 1 1700000000 a container of job 77\n"
@@ -282,7 +232,7 @@ struct PersistenceTests {
     // MARK: Data containers
 
     @Test(arguments: identities) func dataContainersAreMadeSharedExportedAndRestored(_ identity: Run.Identity) throws {
-        let place = try Place(identity)
+        let place = try Place(as: identity)
         try place.must("data", "create", "--size", "512", "db.sif")
         let image = try Site.debian.get()
         try place.must("exec", "--data", "db.sif:/mnt", image, "sh", "-c", "echo one > /mnt/a; mkdir /mnt/d; ln -s a /mnt/d/l")
@@ -318,7 +268,7 @@ struct PersistenceTests {
     }
 
     @Test(arguments: identities) func dataIsAttachedToAnInstanceThatRuns(_ identity: Run.Identity) throws {
-        let place = try Place(identity)
+        let place = try Place(as: identity)
         let image = try Site.debian.get()
         try place.must("data", "create", "db.sif")
         try place.must("instance", "start", image, "web")
@@ -345,7 +295,7 @@ struct PersistenceTests {
     }
 
     @Test func anImageSaysWhichDataItExpects() throws {
-        let place = try Place(.ordinaryUser)
+        let place = try Place(as: .ordinaryUser)
         let recipe = "Bootstrap: localimage\nFrom: \(try Site.debian.get())\n%labels\n    org.singularity.data /mnt /srv\n"
         try place.scratch.write("r.def", Array(recipe.utf8))
         try place.must("build", "r.sif", "r.def")
@@ -360,7 +310,7 @@ struct PersistenceTests {
     @Test(.enabled(if: Site.isRoot, "needs root to make a small disk"), arguments: identities) func aFullDiskLosesNothing(
         _ identity: Run.Identity
     ) throws {
-        let place = try Place(identity)
+        let place = try Place(as: identity)
         let disk = place.scratch.file("disk")
         try FileManager.default.createDirectory(atPath: disk, withIntermediateDirectories: true)
         let mounted = try Run.program("/bin/mount", ["-t", "tmpfs", "-o", "size=300M,mode=1777", "none", disk])
@@ -386,7 +336,7 @@ struct PersistenceTests {
 
     /// The kernel's journals are replayed too.
     @Test(.enabled(if: Site.isRoot, "needs root to mount")) func aCrashOfTheKernelsDriverIsRepaired() throws {
-        let place = try Place(.caller)
+        let place = try Place(as: .caller)
         let image = place.scratch.file("k.img")
         try Data().write(to: URL(filePath: image))
         truncate(image, 256 << 20)
@@ -404,7 +354,7 @@ struct PersistenceTests {
 
     /// Whatever the server of files is doing when it is killed: what was synchronised is there, and the file system is well.
     @Test func aKilledServerLosesNothingThatWasSynchronised() throws {
-        let place = try Place(.ordinaryUser)
+        let place = try Place(as: .ordinaryUser)
         try place.must("data", "create", "db.sif")
         let image = try Site.debian.get()
         let script = """
@@ -432,8 +382,30 @@ struct PersistenceTests {
         #expect(try place.must("data", "check", "db.sif").contains("non-contiguous"))
     }
 
+    /// Several readers that come at once after a crash: one of them repairs, and all read.
+    @Test func readersAfterACrashShareOneRepair() throws {
+        let place = try Place(as: .ordinaryUser)
+        try place.must("data", "create", "db.sif")
+        let image = try Site.debian.get()
+        let writer = try place.start(
+            "exec", "--data", "db.sif:/mnt", image, "sh", "-c",
+            "for i in $(seq 200); do echo $i > /mnt/f$i; done; sync /mnt; echo up; sleep 20")
+        #expect(writer.waitFor("up"))
+        kill(try #require(Processes.living(named: "singularity-fs", with: place.scratch.file("db.sif")).last), SIGKILL)
+        kill(writer.identifier, SIGKILL)
+        _ = writer.finish()
+        let readers = try (0..<6).map { _ in
+            try place.start("exec", "--data", "db.sif:/mnt:ro", image, "sh", "-c", "ls /mnt | wc -l; sleep 1")
+        }
+        for reader in readers {
+            let result = reader.finish()
+            #expect(result.status == 0 && result.output == "200\n" || result.error.contains("being written by"), "\(result)")
+        }
+        #expect(try place.must("exec", "--data", "db.sif:/mnt:ro", image, "cat", "/mnt/f200") == "200\n")
+    }
+
     @Test func mistakesAreExplained() throws {
-        let place = try Place(.ordinaryUser)
+        let place = try Place(as: .ordinaryUser)
         let image = try place.image()
         func message(_ words: String...) throws -> String {
             let result = try place.run(words)

@@ -31,5 +31,5 @@ public struct LayerKey: Sendable, Hashable {
 
 extension Sequence where Element == UInt8 {
     /// Two digits a byte.
-    var hexadecimal: String { map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined() }
+    public var hexadecimal: String { map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined() }
 }

@@ -20,13 +20,7 @@ struct Exports {
         switch target {
         case .tar(let path):
             log.info("Creating tar...")
-            let output = try OutputFile(path, mode: 0o644)
-            let compression: TarWriter.Compression = path.hasSuffix("gz") ? .gzip : path.hasSuffix(".zst") ? .zstd : .none
-            let root = try assembly.finish().root
-            let writer = try TarWriter(compression) { try Files.writeAll($0, to: output.descriptor, name: path) }
-            try TarSink(writer, latestTime: options.image.latestTime).write(root)
-            try writer.finish()
-            try output.commit()
+            try TarFile.write(assembly.finish().root, to: path, latestTime: options.image.latestTime)
         case .ociLayout(let name):
             log.info("Creating OCI layout...")
             let (path, tag) = Self.split(name)
@@ -43,11 +37,8 @@ struct Exports {
             let (path, tag) = Self.split(name)
             let layout = temporary + "/layout"
             try writeLayout(layout, tag: tag)
-            let output = try OutputFile(path, mode: 0o644)
-            let writer = try TarWriter(.none) { try Files.writeAll($0, to: output.descriptor, name: path) }
-            try TarSink(writer, latestTime: options.image.latestTime ?? 0).write(try HostTree.read(layout, ownership: .recorded))
-            try writer.finish()
-            try output.commit()
+            try TarFile.write(
+                HostTree.read(layout, ownership: .recorded), to: path, .none, latestTime: options.image.latestTime ?? 0)
         default: throw BuildError.refused("\(target.path) is not an export")
         }
     }

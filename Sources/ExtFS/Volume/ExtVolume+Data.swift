@@ -261,7 +261,7 @@ extension ExtVolume {
         var inode = try readInode(number)
         guard inode.isRegular else { throw ExtError(inode.isDirectory ? EISDIR : EINVAL) }
         if size < inode.size {
-            guard try shrink(number, &inode, to: size, steps: 1) else { return false }
+            guard try shrink(number, &inode, to: size) else { return false }
             // What a later extension shows of the last block is zero.
             let rest = size % UInt64(blockSize)
             if rest != 0 {
@@ -279,23 +279,19 @@ extension ExtVolume {
     /// Blocks that are freed in one step: a transaction must hold the maps of them.
     private static let blocksAStep: UInt64 = 1 << 18
 
-    /// Frees blocks behind an end, the last ones first.
+    /// Frees blocks behind an end, a step of the last ones.
     /// - Returns: whether nothing is left of them.
-    func shrink(_ number: UInt32, _ inode: inout VolumeInode, to size: UInt64, steps: Int) throws(ExtError) -> Bool {
+    func shrink(_ number: UInt32, _ inode: inout VolumeInode, to size: UInt64) throws(ExtError) -> Bool {
         let blocks = UInt64(blockSize)
         let end = (size + blocks - 1) / blocks
         let system = system
         lastRuns.forget(number)
-        for _ in 0..<steps {
-            let last = (inode.size + blocks - 1) / blocks
-            let from = last > end + Self.blocksAStep ? last - Self.blocksAStep : end
-            try ExtError.check(inode.withSmall { ext2fs_punch(system, number, $0, nil, from, ~0) })
-            if from == end {
-                return true
-            }
-            inode.size = from * blocks
-            try writeInode(number, &inode)
-        }
+        let last = (inode.size + blocks - 1) / blocks
+        let from = last > end + Self.blocksAStep ? last - Self.blocksAStep : end
+        try ExtError.check(inode.withSmall { ext2fs_punch(system, number, $0, nil, from, ~0) })
+        if from == end { return true }
+        inode.size = from * blocks
+        try writeInode(number, &inode)
         return false
     }
 

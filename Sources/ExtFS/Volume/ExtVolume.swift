@@ -157,6 +157,10 @@ public final class ExtVolume: @unchecked Sendable {
                 Unmanaged<ExtVolume>.fromOpaque(system.pointee.priv_data).takeUnretainedValue()
                     .blocksHaveChanged(block, UInt64(count), inUse)
             }, nil)
+        // Writing without what the journal still has would be the end of it.
+        guard !Self.needsCheck(file: file, start: start) else {
+            throw ExtImage.Failure(description: "\(name) was not left cleanly; `singularity overlay check` repairs it")
+        }
         let blocks = journalBlocks()
         // Room in the journal is what a full disk must not take away; where it has less already, less has to do.
         let backed = backedPrefix(blocks)
@@ -307,7 +311,7 @@ public final class ExtVolume: @unchecked Sendable {
             try ExtError.check(ext2fs_get_block_bitmap_range2(system.pointee.block_map, first, Int(count), bytes))
             Self.fillTail(buffer, from: Int(count))
             ext2fs_block_bitmap_csum_set(system, group, bytes, CInt(blocksPerGroup / 8))
-            try put(ext2fs_block_bitmap_loc(system, group), buffer)
+            try put(ext2fs_block_bitmap_loc(system, group), UnsafeRawBufferPointer(buffer))
         }
         for group in changedInodeGroups {
             memset(bytes, 0xff, blockSize)
@@ -315,7 +319,7 @@ public final class ExtVolume: @unchecked Sendable {
             try ExtError.check(
                 ext2fs_get_inode_bitmap_range2(system.pointee.inode_map, UInt64(group) * UInt64(perGroup) + 1, Int(perGroup), bytes))
             ext2fs_inode_bitmap_csum_set(system, group, bytes, CInt(perGroup / 8))
-            try put(ext2fs_inode_bitmap_loc(system, group), buffer)
+            try put(ext2fs_inode_bitmap_loc(system, group), UnsafeRawBufferPointer(buffer))
         }
         var descriptorBlocks: Set<UInt32> = []
         let perBlock = UInt32(blockSize) / cext2_descriptor_size(system)
@@ -348,13 +352,8 @@ public final class ExtVolume: @unchecked Sendable {
         if bit / 8 < buffer.count { memset(buffer.address + bit / 8, 0xff, buffer.count - bit / 8) }
     }
 
-    func put(_ block: UInt64, _ bytes: some ContiguousBytes) throws(ExtError) {
-        let error = store.write(at: block * UInt64(blockSize), bytes.raw)
+    func put(_ block: UInt64, _ bytes: UnsafeRawBufferPointer) throws(ExtError) {
+        let error = store.write(at: block * UInt64(blockSize), bytes)
         if error != 0 { throw ExtError(error) }
     }
 }
-
-/// Bytes in one piece of memory.
-protocol ContiguousBytes { var raw: UnsafeRawBufferPointer { get } }
-extension UnsafeRawBufferPointer: ContiguousBytes { var raw: UnsafeRawBufferPointer { self } }
-extension UnsafeMutableRawBufferPointer: ContiguousBytes { var raw: UnsafeRawBufferPointer { UnsafeRawBufferPointer(self) } }

@@ -64,7 +64,7 @@ extension ExtVolume {
             return true
         }
         if inode.hasData {
-            guard try shrink(number, &inode, to: 0, steps: 1) else { return false }
+            guard try shrink(number, &inode, to: 0) else { return false }
         }
         if inode.raw.i_file_acl != 0 || inode.raw.osd2.linux2.l_i_file_acl_high != 0 {
             let status = withUnsafeMutablePointer(to: &inode.raw) { ext2fs_free_ext_attr(system, number, $0) }

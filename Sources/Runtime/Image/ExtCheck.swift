@@ -4,16 +4,44 @@ import Linux
 
 /// Repairs by e2fsck of what a crash has left.
 public enum ExtCheck {
-    /// Replays the journal and checks the file system where it was not left cleanly. The lease has been taken.
-    public static func afterCrash(_ place: ExtPlace, file: CInt, isReadOnly: Bool) throws {
-        guard ExtVolume.needsCheck(file: file, start: place.offset) else { return }
+    /// The lease of a file system that was left cleanly, or has been repaired: what a crash has left is replayed and checked
+    /// by one process alone, also where the lease is one of many readers.
+    /// - Parameter file: the open image, which the lease is of.
+    /// - Throws: where somebody holds the lease, or the repair would need an answer to a question.
+    public static func lease(_ place: ExtPlace, file: CInt, forWriting: Bool, note: String) throws -> ImageLease {
+        for _ in 0..<3 {
+            let lease = try ImageLease.take(place.path, file: file, forWriting: forWriting, note: note)
+            if !ExtVolume.needsCheck(file: file, start: place.offset) { return lease }
+            guard !forWriting else {
+                do { try repair(place, file: file) } catch {
+                    lease.release()
+                    throw error
+                }
+                return lease
+            }
+            // Other readers may be there, which must not do it as well, nor see it done.
+            lease.release()
+            flock(file, LOCK_UN)
+            try repairAlone(place, note: note)
+        }
+        throw RuntimeError.badOption("\(place.path) is not left cleanly by those who use it; try again when they have ended")
+    }
+
+    private static func repairAlone(_ place: ExtPlace, note: String) throws {
         let writable: OwnedDescriptor
         do { writable = try OwnedDescriptor.open(place.path, O_RDWR) } catch {
             throw RuntimeError.badOption(
                 "\(place.path) was not left cleanly, and must be repaired before it is used, which you may not do; ask its owner for `singularity overlay check \(place.path)`"
             )
         }
-        let result = try check(place, file: writable.rawValue, repairs: false)
+        let lease = try ImageLease.take(place.path, file: writable.rawValue, forWriting: true, note: note)
+        defer { lease.release() }
+        // Somebody else may have done it.
+        if ExtVolume.needsCheck(file: writable.rawValue, start: place.offset) { try repair(place, file: writable.rawValue) }
+    }
+
+    private static func repair(_ place: ExtPlace, file: CInt) throws {
+        let result = try check(place, file: file, repairs: false)
         guard result.isWell else {
             throw RuntimeError.badOption(
                 "\(place.path) has errors that are not mended without a question (\(result.text)); `singularity overlay check --repair \(place.path)` answers all of them with yes"
@@ -39,12 +67,6 @@ public enum ExtCheck {
         try? volume.dropEmptyLostAndFound()
         volume.close()
         return (result.text, true)
-    }
-
-    /// Whether a file system was not left cleanly.
-    public static func isNeeded(_ place: ExtPlace) -> Bool {
-        guard let file = try? OwnedDescriptor.open(place.path, O_RDONLY) else { return true }
-        return ExtVolume.needsCheck(file: file.rawValue, start: place.offset)
     }
 
     /// Runs e2fsck.

@@ -99,10 +99,7 @@ struct ExtKeeper {
             _exit(1)
         }
         let lease: ImageLease
-        do {
-            lease = try ImageLease.take(place.path, file: file, forWriting: !isReadOnly, note: note)
-            try ExtCheck.afterCrash(place, file: file, isReadOnly: isReadOnly)
-        } catch { fail("\(error)") }
+        do { lease = try ExtCheck.lease(place, file: file, forWriting: !isReadOnly, note: note) } catch { fail("\(error)") }
         if usesKernel {
             guard (try? Files.writeAll([0x31], to: ready, name: "pipe")) != nil else { _exit(1) }
             close(ready)

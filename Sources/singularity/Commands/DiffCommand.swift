@@ -1,5 +1,6 @@
 import Build
 import CommandSyntax
+import ImageTree
 import Linux
 import Messages
 import Persistence
@@ -21,10 +22,15 @@ let diffCommand = Command(
         ], argumentCount: 1...2)
 ) { parsed, log in
     if parsed.arguments.count == 2, parsed["overlay"] != nil { throw CommandError("--overlay is for one image: give no second one") }
-    let changes =
-        parsed.arguments.count == 1
-        ? try OverlayChanges(of: parsed.arguments[0], in: parsed["overlay"], "diff").list(ignoresTimes: !parsed.has("times"))
-        : try ImageComparison.changes(from: parsed.arguments[0], to: parsed.arguments[1], ignoresTimes: !parsed.has("times"))
+    let ignoresTimes = !parsed.has("times")
+    let changes: [TreeDiff.Change]
+    if parsed.arguments.count == 1 {
+        let overlay = try OverlayChanges(of: parsed.arguments[0], in: parsed["overlay"], "diff")
+        try overlay.enter()
+        changes = try overlay.list(ignoresTimes: ignoresTimes)
+    } else {
+        changes = try ImageComparison.changes(from: parsed.arguments[0], to: parsed.arguments[1], ignoresTimes: ignoresTimes)
+    }
     if parsed.has("json") {
         let values = changes.map { change in
             JSONValue.object([
