@@ -34,6 +34,7 @@ let staticLibraries: [LinkerSetting] = [
 ]
 
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
+let cryptoExtras: Target.Dependency = .product(name: "CryptoExtras", package: "swift-crypto")
 
 let package = Package(
     name: "singularity",
@@ -44,6 +45,8 @@ let package = Package(
     ],
     dependencies: [
         .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
+        .package(url: "https://github.com/apple/swift-asn1", from: "1.7.4"),
+        .package(url: "https://github.com/apple/swift-certificates", from: "1.21.1"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
@@ -53,7 +56,10 @@ let package = Package(
     targets: [
         cLibrary("CZstd"), cLibrary("CLZ4"), cLibrary("CLZMA"), cLibrary("CDeflate"), cLibrary("CZlib"),
         cLibrary("CBzip2"), cLibrary("CLZO"), cLibrary("CArchive"), cLibrary("CIsal"), cLibrary("CExt2"), cLibrary("CSeccomp"),
+        cLibrary("CGcrypt"),
         .target(name: "CLinux"),
+        // librnp's header; the library itself is loaded when it is needed.
+        .target(name: "CRNP"),
         module("Linux", ["CLinux"]),
         module("BlockIO", ["Linux"]),
         module(
@@ -89,14 +95,21 @@ let package = Package(
         module(
             "Persistence",
             ["BlockIO", "Build", "CLinux", "ExtFS", "ImageTree", "Linux", "Messages", "Runtime", "SIF", "SquashFS", "Archive", crypto]),
+        module("Cryptography", ["CGcrypt", "CLinux", "Linux", crypto]),
+        module(
+            "Trust",
+            [
+                "BlockIO", "CRNP", "Cryptography", "Linux", "SIF", crypto, cryptoExtras, .product(name: "X509", package: "swift-certificates"),
+                .product(name: "SwiftASN1", package: "swift-asn1"), .product(name: "TOMLKit", package: "TOMLKit"),
+            ]),
         module("Definition", []),
         module("CommandSyntax", ["Linux"]),
         module("Messages", ["Linux"]),
         .executableTarget(
             name: "singularity",
             dependencies: [
-                "Build", "CommandSyntax", "Compression", "Definition", "Linux", "Messages", "Persistence", "Registry", "Runtime", "SIF",
-                "SquashFS",
+                "Build", "CommandSyntax", "Compression", "Cryptography", "Definition", "Linux", "Messages", "Persistence", "Registry", "Runtime",
+                "SIF", "SquashFS", "Trust",
             ],
             swiftSettings: settings, linkerSettings: staticLibraries + staticRuntime),
         tests("SIFTests", ["BlockIO", "Linux", "SIF"]),

@@ -11,6 +11,26 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/* Names of the user keyring and of the operations, see linux/keyctl.h. */
+#define USER_KEYRING (-4)
+
+int32_t clinux_key_add(const char *name, const void *bytes, size_t count, unsigned int seconds) {
+    int32_t key = (int32_t)syscall(SYS_add_key, "user", name, bytes, count, USER_KEYRING);
+    if (key < 0) return key;
+    /* Its owner alone, from whatever session: a search from another session needs the right of the user. */
+    syscall(SYS_keyctl, 5 /* KEYCTL_SETPERM */, key, 0x3f3f0000u);
+    if (seconds > 0) syscall(SYS_keyctl, 15 /* KEYCTL_SET_TIMEOUT */, key, seconds);
+    return key;
+}
+
+int32_t clinux_key_find(const char *name) {
+    return (int32_t)syscall(SYS_keyctl, 10 /* KEYCTL_SEARCH */, USER_KEYRING, "user", name, 0);
+}
+
+long clinux_key_read(int32_t key, void *bytes, size_t count) { return syscall(SYS_keyctl, 11 /* KEYCTL_READ */, key, bytes, count); }
+
+int clinux_key_forget(int32_t key) { return (int)syscall(SYS_keyctl, 9 /* KEYCTL_UNLINK */, key, USER_KEYRING); }
+
 int clinux_unshare(uint64_t flags) { return (int)syscall(SYS_unshare, flags); }
 
 int clinux_setns(int fd, int kind) { return (int)syscall(SYS_setns, fd, kind); }

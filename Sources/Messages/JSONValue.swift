@@ -3,6 +3,7 @@ public enum JSONValue: Sendable, Equatable {
     case string(String)
     case number(Int)
     case bool(Bool)
+    case null
     case array([JSONValue])
     /// Keys in the order in which they are to be printed.
     case object([(key: String, value: JSONValue)])
@@ -16,12 +17,15 @@ public enum JSONValue: Sendable, Equatable {
 
     public var compact: String { text(indent: nil, depth: 0) }
     /// With a tab for each level and no newline at the end.
-    public var indented: String { text(indent: "\t", depth: 0) }
+    public var indented: String { indented(by: "\t") }
+    /// With a text for each level and no newline at the end.
+    public func indented(by indent: String) -> String { text(indent: indent, depth: 0) }
 
     private func text(indent: String?, depth: Int) -> String {
         switch self {
         case .string(let text): return Self.quoted(text)
         case .number(let number): return String(number)
+        case .null: return "null"
         case .bool(let flag): return flag ? "true" : "false"
         case .array(let values):
             return Self.group("[", "]", values.map { $0.text(indent: indent, depth: depth + 1) }, indent, depth)

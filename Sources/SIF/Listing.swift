@@ -18,9 +18,9 @@ public enum Listing {
         return lines.joined(separator: "\n") + "\n"
     }
 
-    private static func group(_ descriptor: Descriptor) -> String { descriptor.group.map { "\($0)" } ?? "NONE" }
+    package static func group(_ descriptor: Descriptor) -> String { descriptor.group.map { "\($0)" } ?? "NONE" }
 
-    private static func link(_ descriptor: Descriptor, gap: String) -> String {
+    package static func link(_ descriptor: Descriptor, gap: String) -> String {
         switch descriptor.link {
         case .none: "NONE"
         case .object(let id): "\(id)"
@@ -72,7 +72,7 @@ public enum Listing {
             rows += [("Filesystem Type", fileSystem.name), ("Partition Type", kind.name), ("Architecture", "\(architecture)")]
         case .signature(let hash, let fingerprint):
             rows.append(("Hash Type", hash.name))
-            if let fingerprint { rows.append(("Entity", hexadecimal(fingerprint))) }
+            if let fingerprint { rows.append(("Entity", Hexadecimal.text(fingerprint, upperCase: true))) }
         case .message(let format, let kind): rows += [("Format Type", messageFormat(format)), ("Message Type", messageKind(kind))]
         case .billOfMaterials(let format): rows.append(("Format", format.name))
         case .digest(let text): rows.append(("Digest", text))
@@ -80,10 +80,6 @@ public enum Listing {
         }
         let width = (rows.map(\.0.count).max() ?? 0) + 3
         return rows.map { "  " + padded($0.0 + ":", width) + $0.1 + "\n" }.joined()
-    }
-
-    private static func hexadecimal(_ bytes: [UInt8]) -> String {
-        bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16, uppercase: true) }.joined()
     }
 
     // MARK: Header
@@ -110,7 +106,7 @@ public enum Listing {
 
     /// A UUID in its usual form (RFC 9562).
     private static func identifier(_ bytes: [UInt8]) -> String {
-        let digits = Array(hexadecimal(bytes).lowercased())
+        let digits = Array(Hexadecimal.text(bytes))
         return [0..<8, 8..<12, 12..<16, 16..<20, 20..<32].map { String(digits[$0]) }.joined(separator: "-")
     }
 

@@ -8,6 +8,19 @@ public struct SIFFile: Sendable {
     public private(set) var header: Header
     /// One element a slot of the table, nil where it is free.
     public private(set) var slots: [Descriptor?]
+    /// The bytes that were read, of which signatures cover more than is understood; nil for a new file.
+    public let stored: StoredHead?
+
+    /// Header and table as they stand in a file.
+    public struct StoredHead: Sendable {
+        public let header: [UInt8]
+        public let table: [UInt8]
+
+        /// The 585 bytes of a slot.
+        public func slot(_ index: Int) -> ArraySlice<UInt8> {
+            table[index * Descriptor.byteCount..<(index + 1) * Descriptor.byteCount]
+        }
+    }
 
     /// The objects in the order of the table.
     public var descriptors: [Descriptor] { slots.compactMap(\.self) }
@@ -27,6 +40,7 @@ public struct SIFFile: Sendable {
             }
             let table = try source.bytes(
                 at: UInt64(header.descriptorsOffset), count: Int(header.descriptorsTotal) * Descriptor.byteCount)
+            stored = StoredHead(header: head, table: table)
             slots = []
             for slot in 0..<Int(header.descriptorsTotal) {
                 let range = slot * Descriptor.byteCount..<(slot + 1) * Descriptor.byteCount
@@ -43,6 +57,7 @@ public struct SIFFile: Sendable {
     public init(name: String, header: Header) {
         self.name = name
         self.header = header
+        stored = nil
         slots = Array(repeating: nil, count: Int(header.descriptorsTotal))
     }
 
@@ -146,6 +161,13 @@ public struct SIFFile: Sendable {
         header.architecture = architecture
         header.modified = now
         return true
+    }
+
+    mutating func setGroup(id: UInt32, to group: UInt32, now: Int64) throws(SIFError) {
+        guard let slot = slots.firstIndex(where: { $0?.id == id }) else { throw .noObject(id: id) }
+        slots[slot]?.rawGroup = Descriptor.groupMask | group
+        slots[slot]?.modified = now
+        header.modified = now
     }
 
     mutating func stamp(id: [UInt8], created: Int64) {

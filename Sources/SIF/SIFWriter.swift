@@ -81,6 +81,9 @@ public final class SIFWriter {
     /// Frees an object's slot. Its bytes stay in the file, as the peers leave them.
     public func remove(id: UInt32) throws(SIFError) { try file.remove(id: id, now: now) }
 
+    /// Puts an object into another group.
+    public func setGroup(id: UInt32, to group: UInt32) throws(SIFError) { try file.setGroup(id: id, to: group, now: now) }
+
     /// Makes a system partition the one that is run.
     public func setPrimary(id: UInt32) throws(SIFError) { _ = try file.setPrimary(id: id, now: now) }
 

@@ -45,6 +45,12 @@ static const uint64_t clinux_fionread = FIONREAD;
 static const uint64_t clinux_tiocgwinsz = TIOCGWINSZ;
 
 int clinux_unshare(uint64_t flags);
+/* The kernel's key service, see keyctl(2). A key of the type "user" in the user's own keyring. All return a negative number
+ * where there is none, or no such service. */
+int32_t clinux_key_add(const char *name, const void *bytes, size_t count, unsigned int seconds);
+int32_t clinux_key_find(const char *name);
+long clinux_key_read(int32_t key, void *bytes, size_t count);
+int clinux_key_forget(int32_t key);
 int clinux_setns(int fd, int kind);
 int clinux_pivot_root(const char *new_root, const char *put_old);
 int clinux_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode,

@@ -68,6 +68,10 @@ public struct Configuration: Sendable, Equatable {
             "allow kernel extfs", .flag, "yes",
             help: "for root, the kernel mounts ext3 and ext4 files that only root can have made and that shall be written"),
         Directive("allow container dir", .flag, "yes", help: "run sandbox directories"),
+        Directive(
+            "verify images", .text, "no",
+            help: "run only images whose signatures are accepted: no, yes (by a key of a keyring), or the path of a policy"),
+        Directive("key server", .text, "https://keys.openpgp.org", help: "where OpenPGP keys are looked for"),
         Directive("always use nv", .flag, "no", help: "as if --nv were always given"),
         Directive("always use rocm", .flag, "no", help: "as if --rocm were always given"),
         Directive("use nvidia-container-cli", .flag, "no", help: "as if --nvccli were always given"),

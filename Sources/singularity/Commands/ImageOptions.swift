@@ -146,17 +146,9 @@ enum ImageFetching {
         }
         Program.printError("Enter Docker Username: ")
         let user = readLine() ?? ""
-        Program.printError("Enter Docker Password: ")
-        var settings = termios()
-        tcgetattr(0, &settings)
-        var silent = settings
-        silent.c_lflag &= ~tcflag_t(ECHO)
-        tcsetattr(0, TCSAFLUSH, &silent)
-        defer {
-            tcsetattr(0, TCSAFLUSH, &settings)
-            Program.printError("\n")
-        }
-        return .basic(user: user, password: readLine() ?? "")
+        let password = try Terminal.askSecret(
+            "Enter Docker Password: ", instead: "set SINGULARITY_DOCKER_USERNAME and SINGULARITY_DOCKER_PASSWORD")
+        return .basic(user: user, password: password.withBytes { String(decoding: $0, as: UTF8.self) })
     }
 }
 

@@ -220,13 +220,7 @@ private enum SIFAddition {
         guard let hash = try number32(parsed, "signhash").flatMap({ HashType(rawValue: Int32(clamping: $0)) }) else {
             throw CommandError("--signhash is needed, with a number from 1 to 5")
         }
-        let digits = Array(parsed["signentity"] ?? "")
-        var bytes: [UInt8] = []
-        for index in stride(from: 0, to: digits.count - 1, by: 2) {
-            guard let byte = UInt8(String(digits[index...index + 1]), radix: 16) else { break }
-            bytes.append(byte)
-        }
-        guard digits.count == 40, bytes.count == 20 else {
+        guard let bytes = Hexadecimal.bytes(parsed["signentity"] ?? ""), bytes.count == 20 else {
             throw CommandError("--signentity is needed, with a fingerprint of 40 hexadecimal digits")
         }
         return .signature(hash, fingerprint: bytes)

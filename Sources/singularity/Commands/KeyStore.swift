@@ -1,0 +1,69 @@
+import CommandSyntax
+import Glibc
+import Linux
+import Messages
+import Registry
+import Runtime
+import Trust
+
+/// The keyrings of the user and of the administrator, and the key server.
+enum KeyStore {
+    static let folderOption = OptionSpec(
+        "keysdir", "d", .value("path"), "directory of the keyrings (default ~/.singularity/keys)", environment: ["KEYSDIR"])
+    static let serverOption = OptionSpec("url", "u", .value("address"), "key server to use", environment: ["KEYSERVER", "URL"])
+    static let globalOption = OptionSpec("global", "g", .flag, "the administrator's keyring, for all users")
+
+    static func keyring(_ parsed: ParsedArguments) -> Keyring {
+        let folder = parsed["keysdir"] ?? Environment.setting("KEYSDIR") ?? UserFolders.configuration + "/keys"
+        return Keyring(folder: folder, global: globalFile)
+    }
+
+    /// The administrator's keyring.
+    static let globalFile = "/etc/singularity/global-pgp-public"
+
+    static func server(_ parsed: ParsedArguments) throws -> KeyServer {
+        if let url = parsed["url"] { return try KeyServer(url) }
+        return try KeyServer(try ConfigurationFile.load()["key server"])
+    }
+
+    /// What OpenPGP signatures are checked with.
+    /// - Parameter asksServer: keys that are missing are asked for.
+    static func source(_ parsed: ParsedArguments, asksServer: Bool, _ log: Log) -> OpenPGPSource {
+        let fetch: (String) throws -> [UInt8] = { keyID in
+            let server = try server(parsed)
+            return try Blocking.run { try await server.get(keyID) }
+        }
+        return OpenPGPSource(keyring(parsed), warn: { log.warning($0) }, fetch: asksServer ? fetch : nil)
+    }
+
+    /// The public keys of the user, or of the administrator.
+    static func publicKeys(_ parsed: ParsedArguments) throws -> OpenPGPKeys {
+        let keys = try OpenPGPKeys()
+        if parsed.has("global") { try keyring(parsed).loadGlobal(into: keys) } else { try keyring(parsed).loadLocal(into: keys) }
+        return keys
+    }
+
+    static func secretKeys(_ parsed: ParsedArguments) throws -> OpenPGPKeys {
+        let keys = try OpenPGPKeys()
+        try keyring(parsed).loadSecret(into: keys)
+        return keys
+    }
+
+    /// Adds public keys to a keyring that lacks them.
+    /// - Returns: the fingerprints of the new ones.
+    static func add(_ bytes: [UInt8], name: String, _ parsed: ParsedArguments) throws -> [String] {
+        let keyring = keyring(parsed)
+        let known = Set(try publicKeys(parsed).keys.map(\.fingerprint))
+        let keys = try OpenPGPKeys()
+        let added = try keys.load(bytes, from: .local, name: name).filter { !known.contains($0) }
+        var packets: [UInt8] = []
+        for fingerprint in added { packets += try keys.export(fingerprint, secret: false, armored: false) }
+        if !packets.isEmpty { try keyring.append(packets, to: parsed.has("global") ? keyring.global : keyring.publicFile) }
+        return added
+    }
+
+    /// Root's matter.
+    static func checkGlobal(_ parsed: ParsedArguments) throws {
+        if parsed.has("global"), getuid() != 0 { throw CommandError("only root changes the global keyring") }
+    }
+}
