@@ -82,7 +82,7 @@ let package = Package(
         module(
             "Runtime",
             [
-                "BlockIO", "CLinux", "CSeccomp", "ExtFS", "FUSEServer", "Linux", "Messages", "SIF", "SquashFS",
+                "BlockIO", "CLinux", "CSeccomp", "ExtFS", "FUSEServer", "Linux", "Messages", "SIF", "SquashFS", "Trust",
                 .product(name: "TOMLKit", package: "TOMLKit"), .product(name: "Yams", package: "Yams"),
             ]),
         module(

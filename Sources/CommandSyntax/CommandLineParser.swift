@@ -111,7 +111,7 @@ public struct CommandLineParser {
                 case .flag:
                     guard let flag = OptionReader.boolean(value) else { continue }
                     result.set(flag ? "true" : "false", for: option.name)
-                case .value: result.set(value, for: option.name)
+                case .value, .optionalValue: result.set(value, for: option.name)
                 case .list: for part in value.split(separator: ",") { result.append(String(part), to: option.name) }
                 case .array: result.append(value, to: option.name)
                 }
@@ -159,6 +159,10 @@ struct OptionReader {
             store(attached, option)
             return index + 1
         }
+        if case .optionalValue = option.kind {
+            store("yes", option)
+            return index + 1
+        }
         guard index + 1 < words.count else { throw error("flag needs an argument: --\(name)") }
         store(words[index + 1], option)
         return index + 2
@@ -189,7 +193,7 @@ struct OptionReader {
         switch option.kind {
         case .list: for part in value.split(separator: ",") { result.append(String(part), to: option.name) }
         case .array: result.append(value, to: option.name)
-        case .flag, .value: result.set(value, for: option.name)
+        case .flag, .value, .optionalValue: result.set(value, for: option.name)
         }
     }
 

@@ -5,6 +5,8 @@ public struct OptionSpec: Sendable {
         case flag
         /// One value; the last one given counts. The text says what it is, for the help.
         case value(String)
+        /// May have a value, behind an equals sign; `yes` without one.
+        case optionalValue(String)
         /// Values separated by commas; may be given several times.
         case list(String)
         /// May be given several times; commas are left alone.
@@ -41,7 +43,7 @@ public struct OptionSpec: Sendable {
     var valueName: String? {
         switch kind {
         case .flag: nil
-        case .value(let name), .list(let name), .array(let name): name
+        case .value(let name), .optionalValue(let name), .list(let name), .array(let name): name
         }
     }
 }

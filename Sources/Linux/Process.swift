@@ -20,25 +20,10 @@ public enum Process {
     /// - Parameter failed: told in the child why it could not be done.
     /// - Returns: what `body` returned, nil where it has failed.
     public static func inChild(_ body: () throws -> [UInt8], failed: (any Error) -> Void) throws(SystemError) -> [UInt8]? {
-        var ends: [CInt] = [0, 0]
-        guard clinux_pipe(&ends) == 0 else { throw .last("pipe") }
-        let result = OwnedDescriptor(ends[0])
-        let child = try fork {
-            close(ends[0])
-            dieWithParent()
-            do {
-                try Files.writeAll(try body(), to: ends[1], name: "pipe")
-                exit(0)
-            } catch {
-                failed(error)
-                exit(255)
-            }
-        }
-        close(ends[1])
-        awaited = child
+        let answer = try ChildAnswer(body, failed: failed)
+        awaited = answer.child
         defer { awaited = 0 }
-        let bytes = try Files.read(result, name: "pipe")
-        return wait(for: child) == 0 ? bytes : nil
+        return try answer.wait()
     }
 
     /// Waits for a child.

@@ -13,6 +13,8 @@ public enum TrustError: Error, CustomStringConvertible {
     /// The bytes of a signature object are none of the known forms.
     case unknownFormat(signature: UInt32)
     case badSignature(signature: UInt32, why: String)
+    /// None of the keys at hand has made it.
+    case unknownSigner(signature: UInt32, why: String)
     /// Keys of a kind that the caller does not have.
     case noKeyMaterial(kind: String)
     case wrongSigner
@@ -37,7 +39,7 @@ public enum TrustError: Error, CustomStringConvertible {
         case .notSigned(let group): "signature not found for object group \(group)"
         case .objectSignatureMissing(let id): "signature not found for object \(id)"
         case .unknownFormat(let id): "signature object \(id) not valid: signature format not recognized"
-        case .badSignature(let id, let why): "signature object \(id) not valid: \(why)"
+        case .badSignature(let id, let why), .unknownSigner(let id, let why): "signature object \(id) not valid: \(why)"
         case .noKeyMaterial(let kind): "key material not provided for \(kind) signature"
         case .wrongSigner: "fingerprint in descriptor does not correspond to signing entity"
         case .objectNotSigned(let id): "object \(id): object not signed"

@@ -32,5 +32,6 @@ struct crnp_functions {
 };
 
 /* Loads the library and looks the functions up.
+ * has_secrets: secret keys will be used, not only public ones.
  * Returns them, or NULL with a sentence in *why that stays valid until the next call. */
-const struct crnp_functions *_Nullable crnp_load(const char *_Nullable *_Nonnull why);
+const struct crnp_functions *_Nullable crnp_load(int has_secrets, const char *_Nullable *_Nonnull why);

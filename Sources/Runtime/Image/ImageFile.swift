@@ -28,7 +28,15 @@ public struct ImageFile: Sendable {
     public let content: Content
     public let container: Container
     /// Overlay partitions of a SIF, in their order.
-    public let overlays: [EmbeddedOverlay]
+    public private(set) var overlays: [EmbeddedOverlay]
+    /// The SIF that the content is in, as it was read from the open file.
+    public let sif: OpenedSIF?
+
+    /// A SIF and the file that it was read from.
+    public struct OpenedSIF: Sendable {
+        public let file: SIFFile
+        public let source: FileSource
+    }
 
     /// An overlay partition: the number of the object, and whether it could be written to.
     public struct EmbeddedOverlay: Sendable, Equatable {
@@ -36,11 +44,21 @@ public struct ImageFile: Sendable {
         public var isWritable: Bool
     }
 
-    public init(path: String, content: Content, container: Container = .dir, overlays: [EmbeddedOverlay] = []) {
+    public init(
+        path: String, content: Content, container: Container = .dir, overlays: [EmbeddedOverlay] = [], sif: OpenedSIF? = nil
+    ) {
         self.path = path
         self.content = content
         self.container = container
         self.overlays = overlays
+        self.sif = sif
+    }
+
+    /// The same image with only some of its overlay partitions.
+    func with(overlays: [EmbeddedOverlay]) -> ImageFile {
+        var image = self
+        image.overlays = overlays
+        return image
     }
 
     /// Bytes of decoded blocks that are kept while the image is mounted.
@@ -108,7 +126,8 @@ public struct ImageFile: Sendable {
             let image = try SquashFSImage(slice, cacheSize: cacheSize)
             return ImageFile(
                 path: absolute, content: .squashFS(image, file: file, offset: slice.offset, size: slice.size), container: .sif,
-                overlays: sif.overlayPartitions.map { EmbeddedOverlay(object: $0.id, isWritable: $0.partition?.fileSystem == .ext3) })
+                overlays: sif.overlayPartitions.map { EmbeddedOverlay(object: $0.id, isWritable: $0.partition?.fileSystem == .ext3) },
+                sif: OpenedSIF(file: sif, source: source))
         } catch let error as RuntimeError { throw error } catch SquashFSError.notSquashFS {
             throw .badImage(path, why: "image format not recognized: it is neither SIF, SquashFS nor ext3")
         } catch { throw .badImage(path, why: "\(error)") }

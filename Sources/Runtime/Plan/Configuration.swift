@@ -181,8 +181,12 @@ public struct Configuration: Sendable, Equatable {
     ///   - userFolder: where the user's `singularity.conf` may be.
     public static func load(given: String?, userFolder: String) throws(RuntimeError) -> Configuration {
         var configuration = Configuration()
+        var site: [String]?
         if let given {
             try configuration.read(try text(of: given, isRequired: true) ?? "", path: given)
+            var site = Configuration()
+            if getuid() != 0, let text = try text(of: systemPath, isRequired: false) { try site.read(text, path: systemPath) }
+            if let verification = site.values["verify images"] { configuration.values["verify images"] = verification }
             return configuration
         }
         for path in [systemPath, userFolder + "/singularity.conf"] {
@@ -191,7 +195,10 @@ public struct Configuration: Sendable, Equatable {
                 throw .badOption("\(path) belongs to another user or others may write it: root doesn't use it; correct owner and mode")
             }
             if let text = try text(of: path, isRequired: false) { try configuration.read(text, path: path) }
+            if path == systemPath { site = configuration.values["verify images"] }
         }
+        // What the administrator asks of signatures, a user's own file does not take back.
+        if let site { configuration.values["verify images"] = site }
         return configuration
     }
 

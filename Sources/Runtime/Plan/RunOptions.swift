@@ -66,6 +66,8 @@ public struct RunOptions: Sendable {
     public var image: String
     public var action: Action
     public var configuration = Configuration()
+    /// --verify, or the configuration's `verify images`.
+    public var verification: ImageVerification?
     public var binds: [BindSpec] = []
     public var overlays: [Overlay] = []
     /// Minimal /dev, empty home and /tmp, no working directory.

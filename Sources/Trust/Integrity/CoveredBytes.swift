@@ -44,7 +44,8 @@ struct CoveredBytes {
     func dataDigest(_ objects: [Descriptor], _ algorithm: MessageDigest.Algorithm) throws -> [UInt8] {
         var digest = try MessageDigest(algorithm)
         // What fits into the processor's second cache is read and hashed without going to memory twice.
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 << 10, alignment: 4096)
+        let most = Int(min(256 << 10, objects.map(\.size).max() ?? 0))
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, most), alignment: 4096)
         defer { buffer.deallocate() }
         for object in objects {
             var done: Int64 = 0

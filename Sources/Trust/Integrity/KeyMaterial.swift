@@ -13,7 +13,8 @@ public struct KeyMaterial {
 /// Keyrings that are read when the first OpenPGP signature is met, and a key server for keys that are missing there.
 public final class OpenPGPSource {
     private let keyring: Keyring
-    private let onlyGlobal: Bool
+    /// Only the key that an image names as its signer's is read.
+    private let isSelective: Bool
     /// Asks a key server for a key by its identifier of 16 digits. Nil: only the keyrings count.
     private let fetch: ((String) throws -> [UInt8])?
     /// Is told why a key server gave nothing.
@@ -21,23 +22,28 @@ public final class OpenPGPSource {
     private var loaded: OpenPGPKeys?
 
     public init(
-        _ keyring: Keyring, onlyGlobal: Bool = false, warn: @escaping (String) -> Void = { _ in }, fetch: ((String) throws -> [UInt8])? = nil
+        _ keyring: Keyring, isSelective: Bool = false, warn: @escaping (String) -> Void = { _ in }, fetch: ((String) throws -> [UInt8])? = nil
     ) {
-        (self.keyring, self.onlyGlobal, self.warn, self.fetch) = (keyring, onlyGlobal, warn, fetch)
+        (self.keyring, self.isSelective, self.warn, self.fetch) = (keyring, isSelective, warn, fetch)
     }
 
-    func keys() throws(TrustError) -> OpenPGPKeys {
-        if let loaded { return loaded }
-        let keys = try OpenPGPKeys()
-        try keyring.loadGlobal(into: keys)
-        if !onlyGlobal { try keyring.loadLocal(into: keys) }
+    private func keys(_ signer: String?) throws(TrustError) -> OpenPGPKeys {
+        let keys: OpenPGPKeys
+        if let loaded { keys = loaded } else { keys = try OpenPGPKeys(hasSecrets: false) }
+        if isSelective {
+            if let signer { try keyring.load(signer, into: keys) }
+        } else if loaded == nil {
+            try keyring.loadGlobal(into: keys)
+            try keyring.loadLocal(into: keys)
+        }
         loaded = keys
         return keys
     }
 
     /// Checks a signature; a key that is missing is asked for once.
-    func verify(_ message: ClearSignedText, now: Int64) throws(TrustError) -> OpenPGPKeys.Verdict {
-        let keys = try keys()
+    /// - Parameter signer: fingerprint of the key that the image names, upper-case digits.
+    func verify(_ message: ClearSignedText, signer: String?, now: Int64) throws(TrustError) -> OpenPGPKeys.Verdict {
+        let keys = try keys(signer)
         let verdict = try keys.verify(message.signature, of: message.text, now: now)
         guard verdict.key == nil, verdict.keyID.count == 16, let fetch else { return verdict }
         do {

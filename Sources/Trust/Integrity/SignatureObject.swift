@@ -50,21 +50,21 @@ struct SignatureObject {
         case .envelope(let envelope):
             guard !material.pem.isEmpty else { throw .noKeyMaterial(kind: "DSSE envelope") }
             guard let key = envelope.acceptedKey(material.pem) else {
-                throw .badSignature(
+                throw .unknownSigner(
                     signature: descriptor.id, why: "dsse: verify envelope failed: accepted signatures do not match threshold, Found: 0, Expected 1")
             }
             return (envelope.payload, Signer(pemFingerprint: key.fingerprint))
         case .clearSigned(let message):
             guard let source = material.openPGP else { throw .noKeyMaterial(kind: "PGP clear-sign") }
-            let verdict = try source.verify(message, now: now)
+            var named: String?
+            if case .signature(_, let fingerprint?) = descriptor.detail { named = Hexadecimal.text(fingerprint, upperCase: true) }
+            let verdict = try source.verify(message, signer: named, now: now)
             if let failure = verdict.failure {
-                let advice = verdict.key == nil && verdict.keyID.count == 16 ? "; `singularity key pull \(verdict.keyID)` gets the key" : ""
-                throw .badSignature(signature: descriptor.id, why: failure + advice)
+                guard verdict.key == nil, verdict.keyID.count == 16 else { throw .badSignature(signature: descriptor.id, why: failure) }
+                throw .unknownSigner(signature: descriptor.id, why: "\(failure); `singularity key pull \(verdict.keyID)` gets the key")
             }
             guard let key = verdict.key else { throw .badSignature(signature: descriptor.id, why: "openpgp: signature made by unknown entity") }
-            guard case .signature(_, let fingerprint?) = descriptor.detail, Hexadecimal.text(fingerprint, upperCase: true) == key.fingerprint else {
-                throw .wrongSigner
-            }
+            guard named == key.fingerprint else { throw .wrongSigner }
             return (message.text, Signer(openPGP: key))
         }
     }

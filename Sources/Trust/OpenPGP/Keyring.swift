@@ -45,6 +45,17 @@ public struct Keyring: Sendable {
         try keys.load(try Self.read(publicFile), from: .local, name: publicFile)
     }
 
+    /// Loads one public key, of the administrator's keyring or the user's.
+    func load(_ fingerprint: String, into keys: OpenPGPKeys) throws(TrustError) {
+        for (file, place) in [(global, OpenPGPKey.Place.global), (publicFile, .local)] {
+            do {
+                for key in try KeyPackets(try Self.read(file)).keys where key.fingerprint == fingerprint {
+                    try keys.load(Array(key.packets), from: place, name: file)
+                }
+            } catch let error as TrustError { throw error } catch { throw .key("\(file): \(error)") }
+        }
+    }
+
     public func loadSecret(into keys: OpenPGPKeys) throws(TrustError) {
         try keys.load(try Self.read(secretFile), from: .local, name: secretFile)
     }

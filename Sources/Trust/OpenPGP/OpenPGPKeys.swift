@@ -4,15 +4,17 @@ import Glibc
 
 /// Keys that are loaded, and what can be done with them. Used by one thread.
 public final class OpenPGPKeys {
-    private let rnp: crnp_functions
+    private let functions: UnsafePointer<crnp_functions>
+    private var rnp: crnp_functions { functions.pointee }
     private let ffi: rnp_ffi_t
     private var places: [String: OpenPGPKey.Place] = [:]
 
+    /// - Parameter hasSecrets: also secret keys will be loaded or made.
     /// - Throws: ``TrustError/key(_:)`` where librnp is missing.
-    public init() throws(TrustError) {
-        rnp = try OpenPGPLibrary.load()
+    public init(hasSecrets: Bool = true) throws(TrustError) {
+        functions = try OpenPGPLibrary.load(hasSecrets: hasSecrets)
         var ffi: rnp_ffi_t?
-        guard rnp.rnp_ffi_create(&ffi, "GPG", "GPG") == 0, let ffi else { throw .key("librnp does not start") }
+        guard functions.pointee.rnp_ffi_create(&ffi, "GPG", "GPG") == 0, let ffi else { throw .key("librnp does not start") }
         self.ffi = ffi
     }
 

@@ -3,15 +3,16 @@ import Glibc
 
 /// librnp, loaded when the first OpenPGP key or signature is met.
 enum OpenPGPLibrary {
+    /// - Parameter hasSecrets: secret keys will be used; memory is locked for them.
     /// - Throws: ``TrustError/key(_:)`` that says what to install.
-    static func load() throws(TrustError) -> crnp_functions {
+    static func load(hasSecrets: Bool) throws(TrustError) -> UnsafePointer<crnp_functions> {
         var why: UnsafePointer<CChar>?
-        guard let functions = crnp_load(&why) else {
+        guard let functions = crnp_load(hasSecrets ? 1 : 0, &why) else {
             throw .key(
                 "OpenPGP keys need the library librnp, which is not there (\(why.map { String(cString: $0) } ?? "")); install Debian's package librnp0, or use PEM keys with --key"
             )
         }
-        return functions.pointee
+        return functions
     }
 
     /// Calls the library with standard error closed off: Debian's build of it prints its own notes there, which cannot be turned

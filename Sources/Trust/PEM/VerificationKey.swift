@@ -37,6 +37,17 @@ public enum VerificationKey: Sendable {
         }
     }
 
+    /// As a PEM file.
+    public var pem: String {
+        switch self {
+        case .rsa(let key): key.pemRepresentation
+        case .p256(let key): key.pemRepresentation
+        case .p384(let key): key.pemRepresentation
+        case .p521(let key): key.pemRepresentation
+        case .ed25519(let key): key.pemRepresentation
+        }
+    }
+
     /// Whether it made a signature over a text: PKCS#1 v1.5 for RSA, DER for ECDSA, both over SHA-256.
     func accepts(_ signature: [UInt8], over text: [UInt8]) -> Bool {
         let digest = SHA256.hash(data: text)

@@ -46,6 +46,33 @@ public enum CodeCertificate {
         return try publicKey(of: leaf)
     }
 
+    /// The key of a certificate, checked by another process: the check needs threads, and who starts a container may have none.
+    /// - Parameter pem: the certificate, and behind it those of its issuers. The last one, where it is its own issuer, is trusted;
+    ///   without such a one the system's roots are.
+    static func keyByChild(pem: String, name: String) throws(TrustError) -> VerificationKey {
+        guard let all = try? PEMDocument.parseMultiple(pemString: pem), let first = all.first else {
+            throw .policy("\(name): the certificate cannot be read")
+        }
+        let last = all.dropFirst().last.flatMap { document in
+            (try? Certificate(pemDocument: document)).flatMap { $0.issuer == $0.subject ? document.pemString : nil }
+        }
+        let between = all.dropFirst().map(\.pemString).joined(separator: "\n")
+        var failure = "its check was broken off"
+        let answer: [UInt8]?
+        do throws(SystemError) {
+            answer = try Process.inChild({
+                do throws(TrustError) {
+                    let key = try key(pem: first.pemString, roots: last, intermediates: between.isEmpty ? nil : between, ocsp: nil)
+                    return Array("+\(key.pem)".utf8)
+                } catch { return Array("-\(error)".utf8) }
+            }, failed: { _ in })
+        } catch { throw .policy("\(name): \(error)") }
+        let text = String(decoding: (answer ?? []).dropFirst(), as: UTF8.self)
+        if answer?.first == UInt8(ascii: "-") { failure = text }
+        guard answer?.first == UInt8(ascii: "+") else { throw .policy("\(name): \(failure)") }
+        return try VerificationKey(pem: text)
+    }
+
     private static func bundle(_ pem: String, _ what: String) throws(TrustError) -> [Certificate] {
         guard let documents = try? PEMDocument.parseMultiple(pemString: pem), !documents.isEmpty,
             let certificates = try? documents.map({ try Certificate(pemDocument: $0) })

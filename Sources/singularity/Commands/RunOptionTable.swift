@@ -86,6 +86,10 @@ enum Running {
         OptionSpec("drop-caps", nil, .list("capabilities"), "capabilities to take away", environment: ["DROP_CAPS"]),
         OptionSpec("keep-privs", nil, .flag, "let root keep all capabilities (root only)", environment: ["KEEP_PRIVS"]),
         OptionSpec("no-privs", nil, .flag, "take all capabilities from root", environment: ["NO_PRIVS"]),
+        OptionSpec(
+            "verify", nil, .optionalValue("key|policy"),
+            "run the image only if it is signed: by a key of a keyring, by this key (fingerprint or PEM file), or as a policy asks",
+            environment: ["VERIFY"]),
         OptionSpec("allow-setuid", nil, .flag, "set-user-id programs of the image work (root only)", environment: ["ALLOW_SETUID"]),
         OptionSpec(
             "security", nil, .list("what:value"), "uid:N, gid:N[:N...], selinux:LABEL, apparmor:PROFILE or seccomp:FILE",

@@ -10,6 +10,7 @@ extension Running {
         try refuseImpossible(parsed)
         var options = RunOptions(image: image, action: action)
         options.configuration = try ConfigurationFile.load()
+        options.verification = verification(parsed, options.configuration)
         for text in parsed.all("bind") { options.binds += try BindSpec.parse(text) }
         for text in parsed.all("data") { options.binds.append(try BindSpec.parse(data: text)) }
         for text in parsed.all("mount") { options.binds += try BindSpec.parse(mount: text) }
@@ -42,6 +43,13 @@ extension Running {
         options.limits = try limits(parsed)
         warnOfUnknownMounts(options.noMount, log)
         return options
+    }
+
+    /// What images are asked for: by the administrator, whom an option does not overrule, or by the user.
+    private static func verification(_ parsed: ParsedArguments, _ configuration: Configuration) -> ImageVerification? {
+        let site = configuration["verify images"]
+        let wanted = site != "no" && !site.isEmpty ? site : parsed["verify"] ?? "no"
+        return wanted == "no" || wanted == "false" ? nil : ImageVerification(request: wanted, keyring: KeyStore.keyring(parsed))
     }
 
     private static func refuseImpossible(_ parsed: ParsedArguments) throws {

@@ -1,0 +1,56 @@
+import Cryptography
+import Linux
+
+/// A keyring cut into its keys without reading what is in them (RFC 4880, section 4.2): of many keys only the wanted ones are
+/// handed to the library, which checks each for a millisecond.
+struct KeyPackets {
+    /// The packets of a public key with its user identities, signatures and subkeys, by fingerprint.
+    private(set) var keys: [(fingerprint: String, packets: ArraySlice<UInt8>)] = []
+
+    /// Reads until the end, or until something that is no packet.
+    init(_ bytes: [UInt8]) throws(CryptographyError) {
+        var position = 0
+        var start: (fingerprint: String, position: Int)?
+        while let packet = Self.packet(bytes, at: position) {
+            if packet.tag == 6 {
+                if let start { keys.append((start.fingerprint, bytes[start.position..<position])) }
+                start = (try Self.fingerprint(bytes[packet.body]), position)
+            }
+            position = packet.body.upperBound
+        }
+        if let start { keys.append((start.fingerprint, bytes[start.position..<position])) }
+    }
+
+    /// Version 4: SHA-1 of the packet behind a byte and two of length (RFC 4880, section 12.2). Others have none here.
+    private static func fingerprint(_ body: ArraySlice<UInt8>) throws(CryptographyError) -> String {
+        guard body.first == 4, body.count <= 0xffff else { return "" }
+        let head: [UInt8] = [0x99, UInt8(body.count >> 8), UInt8(body.count & 0xff)]
+        return Hexadecimal.text(try MessageDigest.of(head + body, .sha1), upperCase: true)
+    }
+
+    private static func packet(_ bytes: [UInt8], at position: Int) -> (tag: UInt8, body: Range<Int>)? {
+        guard position < bytes.count, bytes[position] & 0x80 != 0 else { return nil }
+        let head = bytes[position]
+        func number(_ count: Int, at start: Int) -> Int? {
+            guard start + count <= bytes.count else { return nil }
+            return bytes[start..<start + count].reduce(0) { $0 << 8 | Int($1) }
+        }
+        let (tag, start, length): (UInt8, Int, Int?)
+        if head & 0x40 == 0 {
+            guard head & 3 != 3 else { return nil }
+            let count = 1 << Int(head & 3)
+            (tag, start, length) = (head >> 2 & 15, position + 1 + count, number(count, at: position + 1))
+        } else {
+            guard let first = number(1, at: position + 1) else { return nil }
+            switch first {
+            case 0..<192: (tag, start, length) = (head & 63, position + 2, first)
+            case 192..<224: (tag, start, length) = (head & 63, position + 3, number(1, at: position + 2).map { (first - 192) << 8 + $0 + 192 })
+            case 255: (tag, start, length) = (head & 63, position + 6, number(4, at: position + 2))
+            // Lengths in parts are for data, not for keys.
+            default: return nil
+            }
+        }
+        guard let length, length <= bytes.count - start else { return nil }
+        return (tag, start..<start + length)
+    }
+}
