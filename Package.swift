@@ -82,14 +82,14 @@ let package = Package(
         module(
             "Runtime",
             [
-                "BlockIO", "CLinux", "CSeccomp", "ExtFS", "FUSEServer", "Linux", "Messages", "SIF", "SquashFS", "Trust",
+                "BlockIO", "CLinux", "CSeccomp", "Encryption", "ExtFS", "FUSEServer", "Linux", "Messages", "SIF", "SquashFS", "Trust",
                 .product(name: "TOMLKit", package: "TOMLKit"), .product(name: "Yams", package: "Yams"),
             ]),
         module(
             "Build",
             [
-                "Archive", "BlockIO", "CLinux", "Compression", "Definition", "ExtFS", "ImageTree", "Linux", "Messages", "Registry",
-                "Runtime", "SIF", "SquashFS",
+                "Archive", "BlockIO", "CLinux", "Compression", "Cryptography", "Definition", "Encryption", "ExtFS", "ImageTree", "Linux",
+                "Messages", "Registry", "Runtime", "Trust", "SIF", "SquashFS",
                 crypto,
             ]),
         module(
@@ -102,13 +102,16 @@ let package = Package(
                 "BlockIO", "CRNP", "Cryptography", "Linux", "SIF", crypto, cryptoExtras, .product(name: "X509", package: "swift-certificates"),
                 .product(name: "SwiftASN1", package: "swift-asn1"), .product(name: "TOMLKit", package: "TOMLKit"),
             ]),
+        module(
+            "Encryption",
+            ["BlockIO", "Cryptography", "Linux", "SIF", "SquashFS", crypto, cryptoExtras, .product(name: "SwiftASN1", package: "swift-asn1")]),
         module("Definition", []),
         module("CommandSyntax", ["Linux"]),
         module("Messages", ["Linux"]),
         .executableTarget(
             name: "singularity",
             dependencies: [
-                "Build", "CommandSyntax", "Compression", "Cryptography", "Definition", "Linux", "Messages", "Persistence", "Registry", "Runtime",
+                "Build", "CommandSyntax", "Compression", "Cryptography", "Definition", "Encryption", "Linux", "Messages", "Persistence", "Registry", "Runtime",
                 "SIF", "SquashFS", "Trust",
             ],
             swiftSettings: settings, linkerSettings: staticLibraries + staticRuntime),

@@ -25,9 +25,12 @@ public enum BlockError: Error, CustomStringConvertible {
     /// The source ends before `offset + needed`.
     case outOfBounds(name: String, offset: UInt64, needed: Int, size: UInt64)
     case system(SystemError)
+    /// What the bytes are made of cannot be read.
+    case unreadable(name: String, why: String)
 
     public var description: String {
         switch self {
+        case .unreadable(let name, let why): "\(name): \(why)"
         case .outOfBounds(let name, let offset, let needed, let size):
             "\(name) is cut short: \(needed) bytes at offset \(offset) were expected, it has \(size) bytes"
         case .system(let error): "\(error)"

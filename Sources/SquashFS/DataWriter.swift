@@ -229,7 +229,7 @@ public final class DataWriter: @unchecked Sendable {
     /// What each thread does: compress the next block, then write whatever is ready at the head of the queue.
     private func work(_ compressor: BlockCompressor) {
         while let job = take() {
-            if job.input != nil { job.compress(with: compressor, into: takeBuffer()) }
+            if job.input != nil { job.compress(with: options.compressesData ? compressor : nil, into: takeBuffer()) }
             lock.locked { job.isReady = true }
             drain()
         }
@@ -385,14 +385,15 @@ final class BlockJob: @unchecked Sendable {
         return UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(output)[..<word.storedBytes])
     }
 
-    func compress(with compressor: BlockCompressor, into target: UnsafeMutableRawBufferPointer) {
+    /// - Parameter compressor: nil keeps the bytes as they are.
+    func compress(with compressor: BlockCompressor?, into target: UnsafeMutableRawBufferPointer) {
         output = target
         if case .block = kind, isZero {
             word = .hole
             return
         }
         // A target one byte smaller than the block: a result that does not fit is not worth keeping.
-        if let size = compressor.compress(plain, into: UnsafeMutableRawBufferPointer(rebasing: target[..<(count - 1)])) {
+        if let size = compressor?.compress(plain, into: UnsafeMutableRawBufferPointer(rebasing: target[..<(count - 1)])) {
             word = BlockWord(storedBytes: size, compressed: true)
         } else {
             word = BlockWord(storedBytes: count, compressed: false)

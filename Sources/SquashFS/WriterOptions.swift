@@ -12,6 +12,8 @@ public struct WriterOptions: Sendable {
     public var threads: Int
     /// Unix seconds that the superblock gets; nil leaves 0.
     public var modificationTime: UInt32?
+    /// Contents of files are compressed; without it they can be found in the image as they are.
+    public var compressesData = true
 
     public init(
         compressor: Compressor = .zstd, level: Int? = nil, blockSize: Int = 131_072, threads: Int = 1,

@@ -34,6 +34,8 @@ public struct BuildOptions: Sendable {
     /// Makes all of a sandbox readable and writable for its owner.
     public var fixesPermissions = false
     public var showsPrefix = false
+    /// For a base that is encrypted.
+    public var sourceKeys = ImageKeys.none
     /// Events as JSON lines on standard output.
     public var reportsJSON = false
 

@@ -1,5 +1,6 @@
 import CLinux
 import Definition
+import Encryption
 import Glibc
 import Linux
 import Messages
@@ -143,6 +144,9 @@ public struct DefinitionBuild {
             Process.dieWithParent()
             var run = RunOptions(image: image, action: .test([]))
             run.binds = options.binds
+            if let encryption = options.image.encryption {
+                run.keys = ImageKeys { EncryptionKeys(passphrase: encryption.passphrase) }
+            }
             run.writableTmpfs = Environment.setting("WRITABLE_TMPFS") != nil
             // As in the sections: whoever builds is root, and starts in the root directory.
             run.workingDirectory = "/"

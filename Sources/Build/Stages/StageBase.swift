@@ -1,3 +1,4 @@
+import BlockIO
 import Definition
 import Glibc
 import ImageTree
@@ -102,11 +103,31 @@ struct BaseFinder {
         }
         let digest = try FileDigests(folder: options.layers.folder + "/digests").digest(of: path)
         if let kind = try FileKind.of(path), kind != .image { return try unpacked(path, kind, digest) }
+        if let plain = try decrypted(path, digest) { return plain }
         return StageBase(path: path, identity: "sha256:\(digest)", name: path, isContainer: true)
     }
 }
 
 extension BaseFinder {
+    /// An encrypted image, whose file system is decrypted for the time of the build; nil for a plain one.
+    private func decrypted(_ path: String, _ digest: String) throws -> StageBase? {
+        let opened = try ImageFile.open(path, workingDirectory: Files.workingDirectory, keys: options.sourceKeys)
+        guard opened.isEncrypted, case .squashFS(let image, _, _, _) = opened.content else { return nil }
+        let file = "\(temporary)/base-\(digest.prefix(16)).sqfs"
+        let output = try OutputFile(file, mode: 0o600)
+        let stream = SourceStream(image.source)
+        var buffer = [UInt8](repeating: 0, count: 1 << 20)
+        while true {
+            let count = try buffer.withUnsafeMutableBytes { try stream.read(into: $0) }
+            if count == 0 { break }
+            try buffer.withUnsafeBytes {
+                try Files.writeAll(UnsafeRawBufferPointer(rebasing: $0[..<count]), to: output.descriptor, name: file)
+            }
+        }
+        try output.commit()
+        return StageBase(path: file, identity: "sha256:\(digest)", name: path, isContainer: true)
+    }
+
     /// An archive or an image of an old kind, made a SquashFS file for the time of the build.
     private func unpacked(_ path: String, _ kind: FileKind, _ digest: String) throws -> StageBase {
         let file = "\(temporary)/base-\(digest.prefix(16)).sqfs"
@@ -152,6 +173,8 @@ public enum ConvertedImage {
     ) throws -> (path: String, identity: String) {
         // A peer that closes its end is an error of the write, not the end of the program.
         signal(SIGPIPE, SIG_IGN)
+        var options = options
+        options.encryption = nil
         if source.isImageFile { return try FetchedImage.path(of: source, fetch, observer: observer) }
         var image = try ImageOpener.open(source, fetch, observer: observer)
         if let alias { (image.agent, image.from) = alias }

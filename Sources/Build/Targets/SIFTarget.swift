@@ -10,6 +10,8 @@ public struct ImageOptions: Sendable {
     public var writer: WriterOptions
     /// Unix seconds: newer times are set back to it (SOURCE_DATE_EPOCH).
     public var latestTime: Int64?
+    /// The root file system is encrypted; nil for a plain one.
+    public var encryption: ImageEncryption?
 
     public init(writer: WriterOptions, latestTime: Int64?) {
         self.writer = writer
@@ -40,6 +42,8 @@ public struct SIFTarget {
         /// Further JSON objects and texts, by name.
         public var objects: [(name: String, type: DataType, bytes: [UInt8])] = []
         public var architecture: Architecture
+        /// What the file system is for.
+        public var partition = PartitionType.primarySystem
 
         public init(definition: String, metadata: JSONValue, architecture: Architecture) {
             self.definition = definition
@@ -55,12 +59,17 @@ public struct SIFTarget {
         try sif.add(NewObject(.definitionFile), Array(description.definition.utf8))
         try sif.add(NewObject(.genericJSON, name: "inspect-metadata.json"), Array(description.metadata.compact.utf8))
         for object in description.objects { try sif.add(NewObject(object.type, name: object.name), object.bytes) }
-        let partition = NewObject(.partition, detail: .partition(.squashFS, .primarySystem, description.architecture))
-        try sif.add(partition) { (position: UInt64) throws -> UInt64 in
-            let writer = try ImageWriter(output.descriptor, at: position, options: options.writer, name: output.path)
+        func fileSystem(_ descriptor: CInt, at position: UInt64) throws -> UInt64 {
+            let writer = try ImageWriter(descriptor, at: position, options: options.writer, name: output.path)
             let root = try makeTree(writer)
             var sink = SquashFSSink(writer, latestTime: options.latestTime)
             return try sink.write(root)
+        }
+        if let encryption = options.encryption {
+            try encryption.write(to: sif, output, type: description.partition, description.architecture) { try fileSystem($0, at: 0) }
+        } else {
+            let partition = NewObject(.partition, detail: .partition(.squashFS, description.partition, description.architecture))
+            try sif.add(partition) { try fileSystem(output.descriptor, at: $0) }
         }
         try sif.commit()
     }

@@ -1,4 +1,5 @@
 import BlockIO
+import Encryption
 import Glibc
 import Linux
 import SIF
@@ -7,7 +8,7 @@ import SquashFS
 /// An image that can be run, opened once: what is looked at is what is mounted.
 public struct ImageFile: Sendable {
     public enum Content: Sendable {
-        /// A file system at `offset` of a file, both in bytes.
+        /// A file system at `offset` of a file, both in bytes. Where it is encrypted, only the image knows how to read it.
         case squashFS(SquashFSImage, file: SharedDescriptor, offset: UInt64, size: UInt64)
         /// An unpacked tree.
         case directory(SharedDescriptor)
@@ -31,6 +32,12 @@ public struct ImageFile: Sendable {
     public private(set) var overlays: [EmbeddedOverlay]
     /// The SIF that the content is in, as it was read from the open file.
     public let sif: OpenedSIF?
+
+    /// What stands in the file are not the image's own bytes.
+    public var isEncrypted: Bool {
+        if case .squashFS(let image, _, _, _) = content { return image.source.filePosition == nil }
+        return false
+    }
 
     /// A SIF and the file that it was read from.
     public struct OpenedSIF: Sendable {
@@ -65,7 +72,8 @@ public struct ImageFile: Sendable {
     public static let cacheSize = 32 << 20
 
     /// Opens a SIF, a bare SquashFS file or a sandbox directory.
-    public static func open(_ path: String, workingDirectory: String?) throws(RuntimeError) -> ImageFile {
+    /// - Parameter keys: what opens an encrypted image.
+    public static func open(_ path: String, workingDirectory: String?, keys: ImageKeys = .none) throws(RuntimeError) -> ImageFile {
         let absolute = path.hasPrefix("/") ? path : "\(workingDirectory ?? "")/\(path)"
         // O_NONBLOCK: a FIFO must not be waited for.
         let file: SharedDescriptor
@@ -79,7 +87,7 @@ public struct ImageFile: Sendable {
         case S_IFDIR:
             guard Files.resolved(path) != "/" else { throw .badImage(path, why: "/ cannot be used as a container") }
             return ImageFile(path: absolute, content: .directory(file))
-        case S_IFREG: return try regular(file, absolute, path) { $0.primaryPartition }
+        case S_IFREG: return try regular(file, absolute, path, keys) { $0.primaryPartition }
         default: throw .badImage(path, why: "it is neither a file nor a directory")
         }
     }
@@ -87,7 +95,7 @@ public struct ImageFile: Sendable {
     /// Opens what a bind with `image-src` or an overlay shows: an image of its own, or an object of a SIF.
     /// - Parameter select: the object.
     static func openPart(
-        _ path: String, select: (SIFFile) -> Descriptor?
+        _ path: String, keys: ImageKeys, select: (SIFFile) -> Descriptor?
     ) throws(RuntimeError) -> ImageFile {
         let file: SharedDescriptor
         do { file = SharedDescriptor(try OwnedDescriptor.open(path, O_RDONLY | O_NONBLOCK)) } catch {
@@ -96,11 +104,11 @@ public struct ImageFile: Sendable {
         guard let status = try? Files.status(file.rawValue, name: path), status.st_mode & S_IFMT == S_IFREG else {
             throw .badImage(path, why: "it is not a file")
         }
-        return try regular(file, Files.resolved(path) ?? path, path, select: select)
+        return try regular(file, Files.resolved(path) ?? path, path, keys, select: select)
     }
 
     private static func regular(
-        _ file: SharedDescriptor, _ absolute: String, _ path: String, select: (SIFFile) -> Descriptor?
+        _ file: SharedDescriptor, _ absolute: String, _ path: String, _ keys: ImageKeys, select: (SIFFile) -> Descriptor?
     ) throws(RuntimeError) -> ImageFile {
         do {
             let source = try FileSource(file, name: path)
@@ -123,7 +131,9 @@ public struct ImageFile: Sendable {
             }
             try check(nature.fileSystem, nature.architecture, path)
             let slice = try SliceSource(source, offset: UInt64(partition.offset), size: UInt64(partition.size))
-            let image = try SquashFSImage(slice, cacheSize: cacheSize)
+            let plain: any BlockSource =
+                nature.fileSystem == .squashFS ? slice : try EncryptedPartition.open(partition, of: sif, source, try keys.load())
+            let image = try SquashFSImage(plain, cacheSize: cacheSize)
             return ImageFile(
                 path: absolute, content: .squashFS(image, file: file, offset: slice.offset, size: slice.size), container: .sif,
                 overlays: sif.overlayPartitions.map { EmbeddedOverlay(object: $0.id, isWritable: $0.partition?.fileSystem == .ext3) },
@@ -150,9 +160,7 @@ public struct ImageFile: Sendable {
         _ fileSystem: FileSystemType, _ architecture: Architecture, _ path: String
     ) throws(RuntimeError) {
         switch fileSystem {
-        case .squashFS: break
-        case .encryptedSquashFS, .gocryptfsSquashFS:
-            throw .badImage(path, why: "it is encrypted, which this version cannot open")
+        case .squashFS, .encryptedSquashFS, .gocryptfsSquashFS: break
         default: throw .badImage(path, why: "its root file system is of the type \(fileSystem.name), which cannot be run")
         }
         let compatible =

@@ -15,6 +15,8 @@ struct ImageMounting {
     let allowsKernel: Bool
     /// Who wants it, for those that a lease refuses meanwhile.
     let note: String
+    /// For encrypted images.
+    let keys: ImageKeys
     let log: Log
 
     var ext: ExtMount {
@@ -29,7 +31,7 @@ struct ImageMounting {
         case .directory(let folder): return .directory(folder.rawValue, path: image.path)
         case .ext(let place): return .tree(try ext.mount(place, isReadOnly: true))
         case .squashFS(let squashFS, let file, let offset, let size):
-            if identity == .host, let loop = LoopDevice.means(file.rawValue, offset, size, log) { return loop }
+            if identity == .host, !image.isEncrypted, let loop = LoopDevice.means(file.rawValue, offset, size, log) { return loop }
             return .server(
                 try ImageServer.fork(
                     squashFS, file: file.rawValue,
@@ -100,7 +102,7 @@ final class MountedImages {
             }
         }
         for image in plan.dataImages {
-            let file = try ImageFile.openPart(image.path) { sif in
+            let file = try ImageFile.openPart(image.path, keys: mounting.keys) { sif in
                 if let id = image.object { return try? sif.descriptor(id: id) }
                 return sif.descriptors.first { $0.partition?.type == .data } ?? sif.primaryPartition
             }
@@ -129,7 +131,7 @@ final class MountedImages {
         if status.st_mode & S_IFMT == S_IFDIR {
             return Part(.directory(overlay.path), isReadOnly: isReadOnly(overlay.path, overlay.isReadOnly, name, mounting.log), nil)
         }
-        let file = try ImageFile.openPart(overlay.path) { sif in
+        let file = try ImageFile.openPart(overlay.path, keys: mounting.keys) { sif in
             if let object = overlay.object { return try? sif.descriptor(id: object) }
             return sif.overlayPartitions.first ?? sif.primaryPartition
         }

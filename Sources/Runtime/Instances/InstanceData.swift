@@ -16,12 +16,12 @@ public struct InstanceData {
     }
 
     /// Mounts a data container. Only for a process with one thread, which can do nothing else afterwards.
-    public func attach(_ spec: BindSpec) throws {
+    public func attach(_ spec: BindSpec, keys: ImageKeys = .none) throws {
         let instance = try InstanceProcess(record, uid: getuid())
         guard let path = Files.resolved(spec.source) else {
             throw RuntimeError.badImage(spec.source, why: SystemError.last("open").reason)
         }
-        let file = try ImageFile.openPart(path) { $0.descriptors.first { $0.partition?.type == .data } ?? $0.primaryPartition }
+        let file = try ImageFile.openPart(path, keys: keys) { $0.descriptors.first { $0.partition?.type == .data } ?? $0.primaryPartition }
         // Servers have the ids of the instance, and everything else of the host.
         let isUser = instance.namespaces(of: .user) == .user
         try instance.join(instance.namespaces(of: .user))

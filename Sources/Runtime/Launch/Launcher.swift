@@ -38,7 +38,7 @@ public struct Launcher {
     }
 
     private func openImage() throws(RuntimeError) -> ImageFile {
-        let image = try ImageFile.open(options.image, workingDirectory: facts.workingDirectory)
+        let image = try ImageFile.open(options.image, workingDirectory: facts.workingDirectory, keys: options.keys)
         try ImagePolicy(configuration: options.configuration).check(image)
         return image
     }
@@ -86,7 +86,7 @@ public struct Launcher {
         func mounting() -> ImageMounting {
             ImageMounting(
                 identity: identity, isSupervised: isSupervised, sharesProcesses: !namespaces.contains(.pid),
-                allowsKernel: options.configuration.has("allow kernel extfs"), note: note, log: log)
+                allowsKernel: options.configuration.has("allow kernel extfs"), note: note, keys: options.keys, log: log)
         }
         let box = MeansBox(nil)
         if !shared.isThere {
@@ -178,7 +178,7 @@ public struct Launcher {
     }
 
     private func requestShared(_ image: ImageFile, _ identity: RunIdentity) -> Request {
-        guard !options.unpack, !options.isolatesServer, !options.allowsSetuid, options.configuration.has("share image servers"),
+        guard !options.unpack, !options.isolatesServer, !options.allowsSetuid, options.configuration.has("share image servers"), !image.isEncrypted,
             case .squashFS(let squashFS, let file, let offset, let size) = image.content
         else { return Request(nil) }
         return Request(
@@ -229,6 +229,9 @@ public struct Launcher {
     private func extract(_ image: inout ImageFile) throws {
         guard case .squashFS(let squashFS, let file, let offset, _) = image.content else {
             throw RuntimeError.badImage(image.path, why: "it cannot be unpacked")
+        }
+        guard !image.isEncrypted else {
+            throw RuntimeError.badImage(image.path, why: "it is encrypted, and no copy of what is in it is left on this host's disk")
         }
         let path = try ExtractedImage.directory(
             of: squashFS, file: file.rawValue, offset: offset, in: extractionFolder, log)

@@ -10,6 +10,9 @@ struct ImagePolicy {
         guard configuration.has("allow container \(kind.rawValue)") else {
             throw .badImage(image.path, why: "the configuration doesn't allow such images (allow container \(kind.rawValue) = no)")
         }
+        if image.isEncrypted, !configuration.has("allow container encrypted") {
+            throw .badImage(image.path, why: "the configuration doesn't allow encrypted images (allow container encrypted = no)")
+        }
         let owners = configuration.values("limit container owners")
         let groups = configuration.values("limit container groups")
         let paths = configuration.values("limit container paths")

@@ -68,6 +68,8 @@ public struct RunOptions: Sendable {
     public var configuration = Configuration()
     /// --verify, or the configuration's `verify images`.
     public var verification: ImageVerification?
+    /// For encrypted images.
+    public var keys = ImageKeys.none
     public var binds: [BindSpec] = []
     public var overlays: [Overlay] = []
     /// Minimal /dev, empty home and /tmp, no working directory.

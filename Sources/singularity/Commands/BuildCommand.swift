@@ -34,7 +34,7 @@ let buildCommand = Command(
             "singularity build app.sif app.def", "singularity build deb.sif docker://debian:12",
             "singularity build --sandbox dir/ deb.sif", "singularity build --build-arg VERSION=3 app.sif app.def",
         ],
-        options: ImageFetching.options + ImageWriting.options + Building.options, argumentCount: 2...2)
+        options: ImageFetching.options + ImageWriting.options + EncryptionOptions.making + Building.options, argumentCount: 2...2)
 ) { parsed, log in
     try Building(parsed, log).build(parsed.arguments[0], parsed.arguments[1])
     return 0
@@ -86,12 +86,20 @@ struct Building {
         if parsed.has("resume"), parsed.has("no-layer-cache") {
             throw CommandError("--resume goes on from kept layers, and --no-layer-cache keeps none: leave one out")
         }
+        let encryption = try EncryptionOptions.encryption(parsed, log)
+        if encryption != nil {
+            guard case .sif = target else { throw CommandError("--encrypt: only SIF files can be encrypted; leave --format, --sandbox and the name's ending out") }
+        }
         try check(target)
         if case .address(let address) = source, case .sif(let path) = target, !parsed.has("update"), !address.isImageFile {
             // Nothing runs in it, so it goes from the registry to the file in one stream.
-            try ImageConversion(parsed, log).make(path, from: address)
+            try ImageConversion(parsed, log, encryption: encryption).make(path, from: address)
         } else {
             var (options, given) = try options()
+            options.sourceKeys = EncryptionOptions.sourceKeys(parsed)
+            options.image.encryption = encryption
+            // Kept layers would be what is encrypted, in the clear.
+            if encryption != nil { options.usesLayerCache = false }
             if case .squashFS = target, Files.isDirectory(sourceName), !Files.isDirectory(sourceName + "/.singularity.d") {
                 options.isData = true
             }

@@ -56,17 +56,21 @@ private func defaultName(_ source: ImageSource) throws -> String {
 struct ImageConversion {
     private let parsed: ParsedArguments
     private let log: Log
+    private let encryption: ImageEncryption?
 
-    init(_ parsed: ParsedArguments, _ log: Log) {
+    /// - Parameter encryption: of the image that ``make(_:from:)`` makes; what is in the cache is plain.
+    init(_ parsed: ParsedArguments, _ log: Log, encryption: ImageEncryption? = nil) {
         self.parsed = parsed
         self.log = log
+        self.encryption = encryption
     }
 
     /// Makes the image file; an older one stays until the new one is complete.
     func make(_ target: String, from source: ImageSource) throws {
         // A peer that closes its end is an error of the write, not the end of the program.
         signal(SIGPIPE, SIG_IGN)
-        let options = try ImageWriting.options(parsed)
+        var options = try ImageWriting.options(parsed)
+        options.encryption = encryption
         let fetch = try fetchOptions()
         defer { if parsed.has("disable-cache") { Files.removeTree(fetch.cacheFolder) } }
         let bar = ProgressBar(isShown: log.level >= .info)

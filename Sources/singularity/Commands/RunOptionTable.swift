@@ -134,8 +134,7 @@ enum Running {
         OptionSpec("no-tmp-sandbox", nil, .flag, "accepted", hidden: true), OptionSpec("sif-fuse", nil, .flag, "accepted", hidden: true),
         OptionSpec("no-oci", nil, .flag, "accepted; there is no other mode", hidden: true),
         OptionSpec("no-compat", nil, .flag, "accepted", hidden: true), OptionSpec("no-setgroups", nil, .flag, "accepted", hidden: true),
-        OptionSpec("oci", nil, .flag, "not possible", hidden: true), OptionSpec("passphrase", nil, .flag, "not possible yet", hidden: true),
-        OptionSpec("pem-path", nil, .value("path"), "not possible yet", hidden: true),
+        OptionSpec("oci", nil, .flag, "not possible", hidden: true),
         OptionSpec("compat32", nil, .flag, "accepted", hidden: true), OptionSpec("intel-hpu", nil, .flag, "not possible", hidden: true),
         OptionSpec("dmtcp-launch", nil, .value("name"), "not possible", hidden: true),
         OptionSpec("dmtcp-restart", nil, .value("name"), "not possible", hidden: true),
@@ -149,7 +148,7 @@ enum Running {
     ]
 
     static let options =
-        fileSystems + environment + namespaces + rights + devices + limits + others + explaining + ImageFetching.options
+        fileSystems + environment + namespaces + rights + devices + limits + others + explaining + EncryptionOptions.opening + ImageFetching.options
 
     static let shellOption = OptionSpec("shell", "s", .value("path"), "shell of the container to start", environment: ["SHELL"])
 

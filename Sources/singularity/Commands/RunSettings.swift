@@ -10,6 +10,7 @@ extension Running {
         try refuseImpossible(parsed)
         var options = RunOptions(image: image, action: action)
         options.configuration = try ConfigurationFile.load()
+        options.keys = EncryptionOptions.keys(parsed)
         options.verification = verification(parsed, options.configuration)
         for text in parsed.all("bind") { options.binds += try BindSpec.parse(text) }
         for text in parsed.all("data") { options.binds.append(try BindSpec.parse(data: text)) }
@@ -60,8 +61,7 @@ extension Running {
 
     private static let impossible = [
         ("oci", "there is no OCI mode; images of registries run without it"), ("ignore-userns", "containers need user namespaces"),
-        ("passphrase", "encrypted images cannot be opened by this version"),
-        ("pem-path", "encrypted images cannot be opened by this version"), ("dmtcp-launch", "checkpoints are not supported"),
+        ("dmtcp-launch", "checkpoints are not supported"),
         ("dmtcp-restart", "checkpoints are not supported"), ("intel-hpu", "use --device with the vendor's description (CDI)"),
     ]
 
