@@ -13,6 +13,20 @@ public enum EncryptedPartition {
     public static func open(
         _ partition: Descriptor, of sif: SIFFile, _ source: any BlockSource, _ keys: EncryptionKeys
     ) throws(EncryptionError) -> any BlockSource {
+        try unlock(partition, of: sif, source, keys).plain
+    }
+
+    /// Wraps the pass phrase of a partition for one more recipient.
+    /// - Returns: the payload of a message that has to be linked to the partition.
+    public static func wrap(
+        _ partition: Descriptor, of sif: SIFFile, _ source: any BlockSource, _ keys: EncryptionKeys, for recipient: Recipient
+    ) throws(EncryptionError) -> [UInt8] {
+        try WrappedKey.wrap(try unlock(partition, of: sif, source, keys).passphrase, for: recipient)
+    }
+
+    private static func unlock(
+        _ partition: Descriptor, of sif: SIFFile, _ source: any BlockSource, _ keys: EncryptionKeys
+    ) throws(EncryptionError) -> (plain: any BlockSource, passphrase: SecretBytes) {
         guard !keys.isEmpty else { throw .noKey(name: source.name) }
         let slice: SliceSource
         do throws(BlockError) { slice = try SliceSource(source, offset: UInt64(partition.offset), size: UInt64(partition.size)) } catch {
@@ -21,8 +35,8 @@ public enum EncryptedPartition {
         var last = EncryptionError.wrongKey(name: source.name, why: "none of its keys is encrypted for the key that was given")
         for passphrase in try passphrases(partition, sif, source, keys) {
             do throws(EncryptionError) {
-                if partition.partition?.fileSystem == .encryptedSquashFS { return try LUKSSource(slice, passphrase) }
-                return try gocryptfs(slice, passphrase)
+                if partition.partition?.fileSystem == .encryptedSquashFS { return (try LUKSSource(slice, passphrase), passphrase) }
+                return (try gocryptfs(slice, passphrase), passphrase)
             } catch {
                 guard case .wrongKey = error else { throw error }
                 let isWrapped = sif.descriptors.contains { $0.type == .cryptographicMessage && $0.link == .object(partition.id) }

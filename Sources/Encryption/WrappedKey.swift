@@ -30,12 +30,19 @@ public enum WrappedKey {
         } catch let error as EncryptionError { throw error } catch { throw .key("the key could not be encrypted: \(error)") }
     }
 
-    /// - Returns: nil where the message is not for this key.
-    static func unwrap(_ payload: [UInt8], with key: _RSA.Encryption.PrivateKey) -> SecretBytes? {
+    /// Bits of the key that a message is for, 0 for what is no message.
+    public static func bits(_ payload: [UInt8]) -> Int { (cipherText(payload)?.count ?? 0) * 8 }
+
+    private static func cipherText(_ payload: [UInt8]) -> [UInt8]? {
         guard let document = try? PEMDocument(pemString: String(decoding: payload, as: UTF8.self)), document.discriminator == "MESSAGE",
             let octets = try? ASN1OctetString(derEncoded: document.derBytes)
         else { return nil }
-        let cipherText = Array(octets.bytes)
+        return Array(octets.bytes)
+    }
+
+    /// - Returns: nil where the message is not for this key.
+    static func unwrap(_ payload: [UInt8], with key: _RSA.Encryption.PrivateKey) -> SecretBytes? {
+        guard let cipherText = cipherText(payload) else { return nil }
         let size = key.keySizeInBits / 8
         guard !cipherText.isEmpty, cipherText.count.isMultiple(of: size) else { return nil }
         var plain: [UInt8] = []

@@ -29,7 +29,10 @@ public enum DataContainer {
     }
 
     /// Makes an immutable one of a directory or a file.
-    public static func package(_ source: String, to path: String, writer options: WriterOptions, force: Bool) throws {
+    /// - Parameter encryption: nil for a plain one.
+    public static func package(
+        _ source: String, to path: String, writer options: WriterOptions, force: Bool, encryption: ImageEncryption? = nil
+    ) throws {
         if !force, Files.status(path, followLinks: false) != nil {
             throw PersistenceError.refused("\(path) is there already; overwrite it with --force")
         }
@@ -46,10 +49,15 @@ public enum DataContainer {
         }
         let output = try OutputFile(path, mode: 0o644)
         let sif = try SIFWriter(creating: output.descriptor, name: path, time: nil, id: [])
-        try sif.add(NewObject(.partition, detail: .partition(.squashFS, .data, .host))) { (position: UInt64) throws -> UInt64 in
-            let writer = try ImageWriter(output.descriptor, at: position, options: options, name: path)
+        func write(_ descriptor: CInt, at position: UInt64) throws -> UInt64 {
+            let writer = try ImageWriter(descriptor, at: position, options: options, name: path)
             var sink = SquashFSSink(writer, latestTime: nil)
             return try sink.write(root)
+        }
+        if let encryption {
+            try encryption.write(to: sif, output, type: .data, .host) { try write($0, at: 0) }
+        } else {
+            try sif.add(NewObject(.partition, detail: .partition(.squashFS, .data, .host))) { try write(output.descriptor, at: $0) }
         }
         try sif.commit()
         try output.commit()
@@ -90,7 +98,8 @@ public enum DataContainer {
     }
 
     /// Writes all that is in one into a new directory, or a tar by the target's name.
-    public static func export(_ path: String, to target: String) throws {
+    /// - Parameter keys: for an encrypted one.
+    public static func export(_ path: String, to target: String, keys: ImageKeys = .none) throws {
         let root: Node
         var held: HeldImage?
         let source = try FileSource(path: path)
@@ -103,8 +112,10 @@ public enum DataContainer {
             held = try image.hold(forWriting: false, "data export")
             root = try ExtContent(image).tree()
         } else {
-            root = try SquashFSTree.read(
-                try SquashFSImage(try SliceSource(source, offset: UInt64(object.offset), size: UInt64(object.size))))
+            guard case .squashFS(let image, _, _, _) = try ImageFile.openData(path, keys: keys).content else {
+                throw PersistenceError.refused("\(path) is no data container")
+            }
+            root = try SquashFSTree.read(image)
         }
         try withExtendedLifetime(held) {
             if TarFile.endings.contains(where: target.hasSuffix) { return try TarFile.write(root, to: target, latestTime: nil) }

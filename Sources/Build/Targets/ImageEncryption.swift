@@ -28,7 +28,7 @@ public struct ImageEncryption: Sendable {
 
     /// Adds the encrypted file system to a SIF, and its wrapped keys.
     /// - Parameter writePlain: writes the plain one to the start of a file, and returns its size. The file has no name.
-    func write(
+    public func write(
         to sif: SIFWriter, _ output: OutputFile, type: PartitionType, _ architecture: Architecture, writePlain: (CInt) throws -> UInt64
     ) throws {
         let spool = try Self.unnamedFile(beside: output.path)

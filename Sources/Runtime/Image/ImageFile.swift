@@ -107,6 +107,14 @@ public struct ImageFile: Sendable {
         return try regular(file, Files.resolved(path) ?? path, path, keys, select: select)
     }
 
+    /// Opens a data container, or the root file system of an image that is used as one.
+    public static func openData(_ path: String, object: UInt32? = nil, keys: ImageKeys) throws(RuntimeError) -> ImageFile {
+        try openPart(path, keys: keys) { sif in
+            if let object { return sif.descriptors.first { $0.id == object } }
+            return sif.descriptors.first { $0.partition?.type == .data } ?? sif.primaryPartition
+        }
+    }
+
     private static func regular(
         _ file: SharedDescriptor, _ absolute: String, _ path: String, _ keys: ImageKeys, select: (SIFFile) -> Descriptor?
     ) throws(RuntimeError) -> ImageFile {

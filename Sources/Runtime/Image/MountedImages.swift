@@ -102,10 +102,7 @@ final class MountedImages {
             }
         }
         for image in plan.dataImages {
-            let file = try ImageFile.openPart(image.path, keys: mounting.keys) { sif in
-                if let id = image.object { return try? sif.descriptor(id: id) }
-                return sif.descriptors.first { $0.partition?.type == .data } ?? sif.primaryPartition
-            }
+            let file = try ImageFile.openData(image.path, object: image.object, keys: mounting.keys)
             if case .ext(let place) = file.content {
                 let isReadOnly = Self.isReadOnly(image.path, image.isReadOnly, image.path, mounting.log)
                 data.append(Part(.ext, isReadOnly: isReadOnly, .tree(try mounting.ext.mount(place, isReadOnly: isReadOnly))))

@@ -21,7 +21,7 @@ public struct InstanceData {
         guard let path = Files.resolved(spec.source) else {
             throw RuntimeError.badImage(spec.source, why: SystemError.last("open").reason)
         }
-        let file = try ImageFile.openPart(path, keys: keys) { $0.descriptors.first { $0.partition?.type == .data } ?? $0.primaryPartition }
+        let file = try ImageFile.openData(path, keys: keys)
         // Servers have the ids of the instance, and everything else of the host.
         let isUser = instance.namespaces(of: .user) == .user
         try instance.join(instance.namespaces(of: .user))

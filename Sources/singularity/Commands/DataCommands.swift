@@ -42,13 +42,17 @@ let dataCommands =
                 "data package", arguments: "<file> <directory>", summary: "Make an immutable data container of a directory or a file",
                 details: "The two may also be given the other way round, the source first.",
                 examples: ["singularity data package reference.sif genome/"],
-                options: ImageWriting.options + [OptionSpec("force", "F", .flag, "overwrite a file that is there", environment: ["FORCE"])],
+                options: ImageWriting.options + EncryptionOptions.encrypting + [
+                    OptionSpec("force", "F", .flag, "overwrite a file that is there", environment: ["FORCE"])
+                ],
                 argumentCount: 2...2)
-        ) { parsed, _ in
+        ) { parsed, log in
             var (target, source) = (parsed.arguments[0], parsed.arguments[1])
             if Files.isDirectory(target) || Files.status(source) == nil { swap(&target, &source) }
             guard Files.status(source) != nil else { throw CommandError("neither \(target) nor \(source) is there to be packaged") }
-            try DataContainer.package(source, to: target, writer: try ImageWriting.options(parsed).writer, force: parsed.has("force"))
+            try DataContainer.package(
+                source, to: target, writer: try ImageWriting.options(parsed).writer, force: parsed.has("force"),
+                encryption: try EncryptionOptions.encryption(parsed, log))
             return 0
         },
         Command(
@@ -89,18 +93,21 @@ let dataCommands =
         Command(
             spec: CommandSpec(
                 "data export", arguments: "<file> <target>", summary: "Write what is in a data container into a directory or a tar",
-                examples: ["singularity data export db.sif directory/", "singularity data export db.sif db.tar.zst"], argumentCount: 2...2)
+                examples: ["singularity data export db.sif directory/", "singularity data export db.sif db.tar.zst"],
+                options: EncryptionOptions.opening, argumentCount: 2...2)
         ) { parsed, _ in
-            try DataContainer.export(parsed.arguments[0], to: parsed.arguments[1])
+            try DataContainer.export(parsed.arguments[0], to: parsed.arguments[1], keys: EncryptionOptions.keys(parsed))
             return 0
         },
         Command(
             spec: CommandSpec(
                 "data attach", arguments: "<instance> <file:directory[:ro]>", summary: "Mount a data container into an instance that runs",
-                examples: ["singularity data attach web files.sif:/srv:ro"], options: [Instances.userOption], argumentCount: 2...2)
+                examples: ["singularity data attach web files.sif:/srv:ro"], options: [Instances.userOption] + EncryptionOptions.opening,
+                argumentCount: 2...2)
         ) { parsed, log in
             let spec = try BindSpec.parse(data: parsed.arguments[1])
-            try InstanceData(try Instances.running(parsed.arguments[0], parsed), try ConfigurationFile.load(), log).attach(spec)
+            try InstanceData(try Instances.running(parsed.arguments[0], parsed), try ConfigurationFile.load(), log).attach(
+                spec, keys: EncryptionOptions.keys(parsed))
             return 0
         },
         Command(

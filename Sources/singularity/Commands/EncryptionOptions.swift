@@ -18,12 +18,16 @@ enum EncryptionOptions {
     ]
 
     /// To make one.
-    static let making = [
+    static let encrypting = [
         OptionSpec("encrypt", "e", .flag, "encrypt the root file system"),
         OptionSpec("passphrase", nil, .flag, "ask for a pass phrase and encrypt with it"),
         OptionSpec("passphrase-file", nil, .value("path"), "encrypt with the pass phrase in the first line of a file; - is standard input"),
         OptionSpec(
             "pem-path", nil, .array("path"), "encrypt for the owner of an RSA key, a PEM file; may be given several times"),
+    ]
+
+    /// To make one of another, which may be encrypted itself.
+    static let making = encrypting + [
         OptionSpec("source-pem-path", nil, .array("path"), "private RSA key for an encrypted source (default: those of --pem-path)"),
         OptionSpec("source-passphrase-file", nil, .value("path"), "file with the pass phrase of an encrypted source"),
     ]
