@@ -56,7 +56,7 @@ let package = Package(
     targets: [
         cLibrary("CZstd"), cLibrary("CLZ4"), cLibrary("CLZMA"), cLibrary("CDeflate"), cLibrary("CZlib"),
         cLibrary("CBzip2"), cLibrary("CLZO"), cLibrary("CArchive"), cLibrary("CIsal"), cLibrary("CExt2"), cLibrary("CSeccomp"),
-        cLibrary("CGcrypt"),
+        cLibrary("CGcrypt"), cLibrary("CSQLite"),
         .target(name: "CLinux"),
         // librnp's header; the library itself is loaded when it is needed.
         .target(name: "CRNP"),
@@ -88,8 +88,8 @@ let package = Package(
         module(
             "Build",
             [
-                "Archive", "BlockIO", "CLinux", "Compression", "Cryptography", "Definition", "Encryption", "ExtFS", "ImageTree", "Linux",
-                "Messages", "Registry", "Runtime", "Trust", "SIF", "SquashFS",
+                "Archive", "BlockIO", "CLinux", "Compression", "Cryptography", "Definition", "Encryption", "ExtFS", "ImageTree", "Inventory",
+                "Linux", "Messages", "Registry", "Runtime", "Trust", "SIF", "SquashFS",
                 crypto,
             ]),
         module(
@@ -105,13 +105,14 @@ let package = Package(
         module(
             "Encryption",
             ["BlockIO", "Cryptography", "Linux", "SIF", "SquashFS", crypto, cryptoExtras, .product(name: "SwiftASN1", package: "swift-asn1")]),
+        module("Inventory", ["BlockIO", "CSQLite", "ImageTree", "Messages"]),
         module("Definition", []),
         module("CommandSyntax", ["Linux"]),
         module("Messages", ["Linux"]),
         .executableTarget(
             name: "singularity",
             dependencies: [
-                "Build", "CommandSyntax", "Compression", "Cryptography", "Definition", "Encryption", "Linux", "Messages", "Persistence", "Registry", "Runtime",
+                "Build", "CommandSyntax", "Compression", "Cryptography", "Definition", "Encryption", "Inventory", "Linux", "Messages", "Persistence", "Registry", "Runtime",
                 "SIF", "SquashFS", "Trust",
             ],
             swiftSettings: settings, linkerSettings: staticLibraries + staticRuntime),

@@ -3,7 +3,7 @@
 #   scripts/packages.sh build|demo|test|bench|peers
 set -eu
 
-build="g++ libzstd-dev liblz4-dev liblzma-dev libdeflate-dev liblzo2-dev libarchive-dev libbz2-dev zlib1g-dev libisal-dev libacl1-dev libisal2 libext2fs-dev libseccomp-dev libgcrypt20-dev librnp-dev"
+build="g++ libzstd-dev liblz4-dev liblzma-dev libdeflate-dev liblzo2-dev libarchive-dev libbz2-dev zlib1g-dev libisal-dev libacl1-dev libisal2 libext2fs-dev libseccomp-dev libgcrypt20-dev librnp-dev libsqlite3-dev"
 images="mmdebstrap busybox-static umoci skopeo docker-registry"
 case "${1:-}" in
     build) wanted="$build" ;;

@@ -79,7 +79,7 @@ public struct HelpText {
         columns(
             options.filter { !$0.isHidden }.sorted { $0.name < $1.name }.map { option in
                 let short = option.short.map { "-\($0), " } ?? "    "
-                return (short + "--\(option.name)" + (option.valueName.map { " \($0)" } ?? ""), option.help)
+                return (short + "--\(option.name)" + option.valueText, option.help)
             })
     }
 

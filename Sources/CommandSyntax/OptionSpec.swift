@@ -39,6 +39,15 @@ public struct OptionSpec: Sendable {
         isHidden = hidden
     }
 
+    /// What stands behind the name in the help.
+    var valueText: String {
+        switch kind {
+        case .flag: ""
+        case .optionalValue(let name): "[=\(name)]"
+        case .value(let name), .list(let name), .array(let name): " \(name)"
+        }
+    }
+
     /// The word for the value in the help, nil for a flag.
     var valueName: String? {
         switch kind {

@@ -77,6 +77,7 @@ public struct Commit {
                     var description = SIFTarget.Description(
                         definition: String(decoding: definition, as: UTF8.self), metadata: try InspectMetadata(root).json,
                         architecture: nature.architecture)
+                    description.time = Int64(time(nil))
                     description.objects = [(ImageHistory.objectName, .genericJSON, Array(history.json.compact.utf8))]
                     for object in old.descriptors where Self.isKept(object) {
                         guard let type = object.type else { continue }

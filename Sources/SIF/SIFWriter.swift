@@ -5,7 +5,8 @@ import Linux
 /// Creates or changes a SIF file. Nothing is on disk before ``commit()``, but for the payloads of new objects.
 public final class SIFWriter {
     public private(set) var file: SIFFile
-    private let descriptor: CInt
+    /// The file that is written; the caller's.
+    public let descriptor: CInt
     /// Keeps ``descriptor`` open where it is not the caller's.
     private let shared: SharedDescriptor?
     private let now: Int64

@@ -11,7 +11,8 @@ enum Program {
         groups: [
             ("sif", "Work on the objects of SIF files"), ("cache", "List and clean the cache of downloads"),
             ("instance", "Containers that run in the background"), ("overlay", "Writable partitions and overlay files"),
-            ("data", "Data containers"), ("key", "OpenPGP keys: keyrings and key servers"), ("recipient", "Who can open encrypted images"), ("config", "Read and change the configuration"),
+            ("data", "Data containers"), ("key", "OpenPGP keys: keyrings and key servers"), ("recipient", "Who can open encrypted images"),
+            ("sbom", "What is installed in images"), ("config", "Read and change the configuration"),
             ("capability", "What root's containers may do"),
         ])
 
@@ -74,7 +75,7 @@ struct Command: Sendable {
     static let all: [Command] =
         [execCommand, runCommand, shellCommand, testCommand, runHelpCommand, buildCommand, pullCommand, inspectCommand, diffCommand]
         + commitCommands + instanceCommands + overlayCommands + dataCommands + sifCommands + cacheCommands + configCommands
-        + capabilityCommands + keyCommands + recipientCommands + [
+        + capabilityCommands + keyCommands + recipientCommands + materialsCommands + [
             signCommand, verifyCommand, doctorCommand, versionCommand, completionCommand, manualCommand,
         ]
 }

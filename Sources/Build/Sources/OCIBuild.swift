@@ -56,6 +56,12 @@ extension OCIImage {
             definition: files.definition, metadata: try InspectMetadata(own).json,
             architecture: Architecture(name: platform.architecture) ?? .unknown)
         description.objects = [("oci-config.json", .genericJSON, try processConfiguration())]
+        description.time = buildTime
+        description.provenance = Provenance(
+            definition: files.definition,
+            dependencies: (configuration.rootfs?.diff_ids ?? []).enumerated().map { index, digest in
+                Provenance.Dependency(uri: "\(agent):\(from)", name: "layer \(index + 1)", digest: digest)
+            })
         try target.write(description) { writer in
             let root = try mergedTree(writer, stored)
             files.write(into: root)

@@ -2,6 +2,7 @@ import Definition
 import Linux
 import Runtime
 import SquashFS
+import Trust
 
 /// How a build is done, as the user said it.
 public struct BuildOptions: Sendable {
@@ -34,6 +35,8 @@ public struct BuildOptions: Sendable {
     /// Makes all of a sandbox readable and writable for its owner.
     public var fixesPermissions = false
     public var showsPrefix = false
+    /// What signatures of bases are checked with.
+    public var keyring: Keyring?
     /// For a base that is encrypted.
     public var sourceKeys = ImageKeys.none
     /// Events as JSON lines on standard output.

@@ -6,6 +6,7 @@ import Linux
 import Messages
 import Registry
 import Runtime
+import Trust
 
 /// What a stage starts from.
 struct StageBase {
@@ -19,6 +20,8 @@ struct StageBase {
     var isContainer: Bool
     /// Makes the first layer, where a tool does.
     var tool: BootstrapTool?
+    /// The open file that ``path`` leads to, where its signatures were checked: what is checked is what is used.
+    var verified: SharedDescriptor?
 }
 
 /// Finds what a header asks for.
@@ -31,11 +34,39 @@ struct BaseFinder {
 
     func find(_ header: Header) throws -> StageBase {
         let agent = header.agent
-        if header["fingerprints"] != nil {
+        guard let fingerprints = header["fingerprints"] else { return try unchecked(header) }
+        guard ["localimage", "library", "oras"].contains(agent) else {
             throw BuildError.refused(
-                "the base must be signed by the keys of the line \"Fingerprints:\", and this version cannot check signatures: leave the line out to build without a check"
+                "Fingerprints: a base of bootstrap: \(agent) has no signatures that could be checked; name it by its digest (From: name@sha256:...), or sign a SIF of it and use bootstrap: localimage"
             )
         }
+        return try verified(try unchecked(header), fingerprints)
+    }
+
+    /// - Parameter fingerprints: of the keys that must have signed the base, separated by commas.
+    private func verified(_ base: StageBase, _ fingerprints: String) throws -> StageBase {
+        var base = base
+        guard let path = base.path, let keyring = options.keyring else { throw BuildError.refused("Fingerprints: the base is no image") }
+        let signers = try fingerprints.split(separator: ",").map { text in
+            let digits = OpenPGPKey.digits(String(text))
+            guard digits.count == 40, Hexadecimal.bytes(digits) != nil else {
+                throw BuildError.refused("Fingerprints: \(text) is not a fingerprint of 40 digits")
+            }
+            return TrustedSigner.openPGP(digits)
+        }
+        let file = SharedDescriptor(try OwnedDescriptor.open(path, O_RDONLY | O_NONBLOCK))
+        do {
+            let decision = PolicyDecision(VerificationPolicy(signedByAllOf: signers)) { OpenPGPSource(keyring, isSelective: true) }
+            try decision.accept(try FileSource(file, name: path), path: path)
+        } catch { throw BuildError.refused("Fingerprints: \(error)") }
+        base.verified = file
+        base.path = "/proc/self/fd/\(file.rawValue)"
+        log.info("The base is signed by \(fingerprints)")
+        return base
+    }
+
+    private func unchecked(_ header: Header) throws -> StageBase {
+        let agent = header.agent
         switch agent {
         case "docker", "docker-archive", "oci", "oci-archive", "docker-daemon": return try converted(agent, try name(header))
         case "library", "oras":

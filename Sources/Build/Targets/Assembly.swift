@@ -34,6 +34,8 @@ struct Assembly {
         var description = SIFTarget.Description(
             definition: stage.definition.text, metadata: try InspectMetadata(root).json, architecture: architecture)
         description.objects.append(("build.json", .genericJSON, Array(try record().compact.utf8)))
+        description.time = time
+        description.provenance = try provenance()
         // What programs print is not the same twice.
         if options.image.latestTime == nil, let text = buildLog() { description.objects.append(("build.log", .generic, text)) }
         return (root, description, time)
@@ -64,6 +66,22 @@ struct Assembly {
             ("base", .object([("name", .string(stage.base.name)), ("digest", .string(stage.base.identity))])),
             ("arguments", .object(sorted: arguments)), ("inputs", .array(inputs)),
         ])
+    }
+
+    /// The same as a statement that other programs understand.
+    private func provenance() throws -> Provenance {
+        let digests = FileDigests(folder: options.layers.folder + "/digests")
+        let base = stage.base.identity
+        var dependencies = [
+            Provenance.Dependency(uri: stage.base.name, name: "base", digest: base.hasPrefix("sha256:") ? base : nil)
+        ]
+        for path in stage.inputs.sorted() {
+            let isFile = Files.status(path).map { $0.st_mode & S_IFMT == S_IFREG } ?? false
+            dependencies.append(
+                Provenance.Dependency(
+                    uri: "file:\(path)", name: "input", digest: isFile ? "sha256:\(try digests.digest(of: path))" : nil))
+        }
+        return Provenance(definition: stage.definition.text, arguments: arguments, dependencies: dependencies)
     }
 
     private func buildLog() -> [UInt8]? {

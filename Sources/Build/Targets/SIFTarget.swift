@@ -1,3 +1,4 @@
+import BlockIO
 import Glibc
 import ImageTree
 import Linux
@@ -10,6 +11,8 @@ public struct ImageOptions: Sendable {
     public var writer: WriterOptions
     /// Unix seconds: newer times are set back to it (SOURCE_DATE_EPOCH).
     public var latestTime: Int64?
+    /// Bills of materials of what is in the image are written.
+    public var listsContents = true
     /// The root file system is encrypted; nil for a plain one.
     public var encryption: ImageEncryption?
 
@@ -42,6 +45,10 @@ public struct SIFTarget {
         /// Further JSON objects and texts, by name.
         public var objects: [(name: String, type: DataType, bytes: [UInt8])] = []
         public var architecture: Architecture
+        /// Unix seconds that documents of the image have.
+        public var time: Int64 = 0
+        /// How it was made; nil where that is recorded otherwise.
+        public var provenance: Provenance?
         /// What the file system is for.
         public var partition = PartitionType.primarySystem
 
@@ -70,6 +77,16 @@ public struct SIFTarget {
         } else {
             let partition = NewObject(.partition, detail: .partition(.squashFS, description.partition, description.architecture))
             try sif.add(partition) { try fileSystem(output.descriptor, at: $0) }
+        }
+        if description.partition == .primarySystem {
+            // Of an encrypted image nobody shall know what is in it.
+            let written = sif.file.primaryPartition
+            var plain: SliceSource?
+            if options.encryption == nil, options.listsContents, let written {
+                let file = try FileSource(SharedDescriptor(OwnedDescriptor(dup(output.descriptor))), name: output.path)
+                plain = try SliceSource(file, offset: UInt64(written.offset), size: UInt64(written.size))
+            }
+            try ImageDocuments(time: description.time, provenance: description.provenance).add(to: sif, plain: plain, name: output.path)
         }
         try sif.commit()
     }

@@ -44,6 +44,16 @@ public struct PolicyDecision {
         return Accepted(signers: signers, objects: objects)
     }
 
+    /// Decides on an image that is open.
+    /// - Parameter path: where it is, or where it will be.
+    @discardableResult
+    public func accept(_ source: FileSource, path: String) throws(TrustError) -> Accepted {
+        guard SIFFile.isSIF(source) else { return try accept(nil, nil, path: path) }
+        let file: SIFFile
+        do throws(SIFError) { file = try SIFFile(reading: source) } catch { throw .unreadable("\(error)") }
+        return try accept(file, source, path: path)
+    }
+
     /// Who has signed all of a task. Signatures by keys that are not at hand prove nothing, and do no harm.
     /// - Throws: for a signature of a known key that does not hold.
     private func signers(_ verifier: ImageVerifier, _ task: ImageVerifier.Task) throws(TrustError) -> ([Signer], Set<UInt32>) {

@@ -47,6 +47,9 @@ public struct VerificationPolicy: Sendable {
         }
     }
 
+    /// All of these keys must have signed an image.
+    public init(signedByAllOf signers: [TrustedSigner]) { lines = [Line(rule: .allOf(signers))] }
+
     /// Reads a policy.
     /// - Throws: ``TrustError/policy(_:)`` that names the line.
     public init(parsing content: String, path: String) throws(TrustError) {

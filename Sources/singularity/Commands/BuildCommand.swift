@@ -96,6 +96,7 @@ struct Building {
             try ImageConversion(parsed, log, encryption: encryption).make(path, from: address)
         } else {
             var (options, given) = try options()
+            options.keyring = KeyStore.keyring(parsed)
             options.sourceKeys = EncryptionOptions.sourceKeys(parsed)
             options.image.encryption = encryption
             // Kept layers would be what is encrypted, in the clear.

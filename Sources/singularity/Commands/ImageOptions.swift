@@ -17,6 +17,7 @@ enum ImageWriting {
         OptionSpec(
             "mksquashfs-args", nil, .value("text"), "options of mksquashfs that say the same: -comp, -Xcompression-level, -b, -processors",
             environment: ["MKSQUASHFS_ARGS"]),
+        OptionSpec("no-sbom", nil, .flag, "write no bills of materials into the image", environment: ["NO_SBOM"]),
         OptionSpec(
             "processors", nil, .value("number"), "threads that compress (default: all that this process may use)",
             environment: ["PROCESSORS"]),
@@ -48,7 +49,9 @@ enum ImageWriting {
             guard let count = Int(text), count > 0 else { throw CommandError("--processors \(text): give a number from 1 on") }
             writer.threads = min(count, MachineLimits.processors)
         }
-        return Build.ImageOptions(writer: writer, latestTime: try sourceDateEpoch())
+        var image = Build.ImageOptions(writer: writer, latestTime: try sourceDateEpoch())
+        image.listsContents = !parsed.has("no-sbom")
+        return image
     }
 
     /// SOURCE_DATE_EPOCH, see reproducible-builds.org.

@@ -25,18 +25,29 @@ let inspectCommand = Command(
             OptionSpec("json", "j", .flag, "print JSON"),
             OptionSpec("labels", "l", .flag, "labels (the default)"),
             OptionSpec("list-apps", nil, .flag, "names of the apps"),
+            OptionSpec("provenance", nil, .flag, "how the image was made: an in-toto statement, as JSON"),
+            OptionSpec("sbom", nil, .flag, "what is installed in the image: a bill of materials"),
+            OptionSpec("format", nil, .value("name"), "with --sbom: spdx (default), cyclonedx or list"),
             OptionSpec("runscript", "r", .flag, "the run script"),
             OptionSpec("startscript", "s", .flag, "the start script"),
             OptionSpec("test", "t", .flag, "the test script"),
-        ], argumentCount: 1...1)
+        ] + EncryptionOptions.opening, argumentCount: 1...1)
 ) { parsed, log in
     let path = parsed.arguments[0]
     if parsed.has("build-log") || parsed.has("build-record") {
         try printObject(parsed.has("build-log") ? "build.log" : "build.json", of: path)
         return 0
     }
+    if parsed.has("provenance") {
+        try printObject("provenance.json", of: path)
+        return 0
+    }
+    if parsed.has("sbom") {
+        try Materials.print(path, parsed["format"] ?? "spdx", keys: EncryptionOptions.keys(parsed))
+        return 0
+    }
     let image: ImageFile
-    do { image = try ImageFile.open(path, workingDirectory: Files.workingDirectory) } catch {
+    do { image = try ImageFile.open(path, workingDirectory: Files.workingDirectory, keys: EncryptionOptions.keys(parsed)) } catch {
         throw CommandError("Failed to open image \(path): \(error)")
     }
     try Inspection(parsed, ContainerReader(image), path).print()

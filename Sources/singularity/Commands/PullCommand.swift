@@ -1,9 +1,11 @@
+import BlockIO
 import Build
 import CommandSyntax
 import Glibc
 import Linux
 import Messages
 import Registry
+import Trust
 
 let pullCommand = Command(
     spec: CommandSpec(
@@ -18,6 +20,11 @@ let pullCommand = Command(
             OptionSpec("dir", nil, .value("path"), "directory for the image", environment: ["PULLDIR", "PULLFOLDER"]),
             OptionSpec("name", nil, .value("file"), "name of the image file", environment: ["PULL_NAME"], hidden: true),
             OptionSpec("force", "F", .flag, "overwrite an image that is there", environment: ["FORCE"]),
+            KeyStore.folderOption,
+            OptionSpec(
+                "verify", nil, .optionalValue("key|policy"),
+                "keep the image only if it is signed: by a key of a keyring, by this key (fingerprint or PEM file), or as a policy asks",
+                environment: ["VERIFY"]),
             OptionSpec("allow-unsigned", "U", .flag, "accepted for old scripts", aliases: ["allow-unauthenticated"], hidden: true),
         ], argumentCount: 1...2)
 ) { parsed, log in
@@ -75,8 +82,14 @@ struct ImageConversion {
         defer { if parsed.has("disable-cache") { Files.removeTree(fetch.cacheFolder) } }
         let bar = ProgressBar(isShown: log.level >= .info)
         defer { bar.finish() }
+        let verification = parsed["verify"].flatMap { $0 == "no" || $0 == "false" ? nil : $0 }
+        if verification != nil, !source.isImageFile {
+            throw CommandError(
+                "--verify: images of this kind of address have no signatures that could be checked; pull a SIF (oras://, library:// or https://)")
+        }
         if source.isImageFile {
             let file = try ConvertedImage.path(of: source, in: RunnableImage.folder, fetch, options, observer: bar, log: log)
+            if let verification { try check(file.path, verification, target) }
             return try Files.copy(file.path, to: target, mode: 0o755)
         }
         log.info("Starting build...")
@@ -86,6 +99,15 @@ struct ImageConversion {
         }
         log.info("Creating SIF file...")
         try image.build(target, options: options) { bar.stored(bytes: $0) }
+    }
+
+    /// Checks signatures before an image gets its name.
+    private func check(_ path: String, _ request: String, _ target: String) throws {
+        let keyring = KeyStore.keyring(parsed)
+        let decision = PolicyDecision(try VerificationPolicy(request: request)) { OpenPGPSource(keyring, isSelective: true) }
+        let place = target.hasPrefix("/") ? target : "\(Files.workingDirectory ?? "")/\(target)"
+        let accepted = try decision.accept(try FileSource(path: path), path: place)
+        for signer in accepted.signers { log.info("Signed by \(signer.openPGP?.name ?? signer.pemFingerprint ?? "")") }
     }
 
     /// An image file in the cache that is made of an address; made where it is not there yet.

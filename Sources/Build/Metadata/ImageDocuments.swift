@@ -1,0 +1,77 @@
+import BlockIO
+import Cryptography
+import Glibc
+import ImageTree
+import Inventory
+import Linux
+import Messages
+import SIF
+import SquashFS
+
+/// What a SIF says of the file system in it once that is written: bills of materials and provenance.
+struct ImageDocuments {
+    /// Unix seconds that stand in them: the same for the same input.
+    let time: Int64
+    let provenance: Provenance?
+
+    /// Adds them behind the partition.
+    /// - Parameter plain: the file system, unencrypted; nil leaves out what is in it.
+    func add(to sif: SIFWriter, plain: (any BlockSource)?, name: String) throws {
+        guard let partition = sif.file.descriptors.last(where: { $0.type == .partition }) else { return }
+        if let plain { try addInventory(to: sif, plain) }
+        guard let provenance else { return }
+        let digest = try Self.digest(sif, partition, name: name)
+        let statement = provenance.statement(subject: "object \(partition.id)", digest: digest)
+        try sif.add(NewObject(.genericJSON, name: Provenance.objectName), Array(statement.compact.utf8))
+    }
+
+    static let spdxName = "sbom.spdx.json"
+    static let cycloneDXName = "sbom.cdx.json"
+
+    private func addInventory(to sif: SIFWriter, _ plain: any BlockSource) throws {
+        let image = try SquashFSImage(plain)
+        let inventory = try ImageInventory(of: image)
+        let text = inventory.packages.map { "\($0.ecosystem.rawValue) \($0.name) \($0.version) \($0.source)\n" }.joined()
+        let seed = Array("\(inventory.distribution.name)\n\(image.superblock.inodeCount)\n\(time)\n\(text)".utf8)
+        let subject = InventorySubject(
+            name: inventory.distribution.name.isEmpty ? "container" : inventory.distribution.name,
+            identity: Hexadecimal.text(try MessageDigest.of(seed)), created: CivilTime(time).rfc3339,
+            tool: ("singularity", ProgramVersion.text))
+        let documents: [(String, BillOfMaterialsFormat, JSONValue)] = [
+            (Self.spdxName, .spdxJSON, SPDXDocument.json(inventory, of: subject)),
+            (Self.cycloneDXName, .cycloneDXJSON, CycloneDXDocument.json(inventory, of: subject)),
+        ]
+        for (name, format, document) in documents {
+            try sif.add(NewObject(.billOfMaterials, name: name, detail: .billOfMaterials(format)), Array(document.compact.utf8))
+        }
+    }
+
+    /// Digests the partition while the disk takes it up, which it must have done before the file gets its name.
+    private static func digest(_ sif: SIFWriter, _ partition: Descriptor, name: String) throws -> String {
+        let file = sif.descriptor
+        let flush = try? WorkerThread { fdatasync(file) }
+        defer { flush?.join() }
+        let source = try FileSource(SharedDescriptor(OwnedDescriptor(dup(file))), name: name)
+        var digest = try MessageDigest(.sha256)
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 << 10, alignment: 4096)
+        defer { buffer.deallocate() }
+        var done: Int64 = 0
+        while done < partition.size {
+            let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[..<Int(min(Int64(buffer.count), partition.size - done))])
+            try source.read(into: piece, at: UInt64(partition.offset + done))
+            digest.update(UnsafeRawBufferPointer(piece))
+            done += Int64(piece.count)
+        }
+        return Hexadecimal.text(digest.finish())
+    }
+}
+
+extension ImageInventory {
+    /// Looks through an image.
+    public init(of image: SquashFSImage) throws {
+        self.init(try SquashFSTree.read(image)) { path in
+            guard let inode = try image.lookUp(path), case .file(let layout) = inode.content, layout.size <= 256 << 20 else { return nil }
+            return try image.content(of: inode, limit: 256 << 20)
+        }
+    }
+}

@@ -1,0 +1,95 @@
+import BlockIO
+import CSQLite
+
+/// Packages of Fedora and its kin (`rpmdb.sqlite`; the headers in it are those of RPM packages, "RPM package format").
+enum RPMDatabase {
+    static let places = [
+        "/var/lib/rpm/rpmdb.sqlite", "/usr/lib/sysimage/rpm/rpmdb.sqlite", "/var/lib/rpm/Packages", "/var/lib/rpm/Packages.db",
+        "/usr/lib/sysimage/rpm/Packages.db",
+    ]
+
+    struct Failure: Error, CustomStringConvertible { let description: String }
+
+    /// Numbers of entries in a header.
+    private enum Tag {
+        static let name: UInt32 = 1000
+        static let version: UInt32 = 1001
+        static let release: UInt32 = 1002
+        static let epoch: UInt32 = 1003
+        static let vendor: UInt32 = 1011
+        static let license: UInt32 = 1014
+        static let url: UInt32 = 1020
+        static let architecture: UInt32 = 1022
+    }
+
+    static func packages(_ bytes: [UInt8], _ path: String) throws -> [InstalledPackage] {
+        guard path.hasSuffix(".sqlite") else {
+            throw Failure(description: "a package database of this old kind cannot be read; `rpm --rebuilddb` makes a new one")
+        }
+        guard !bytes.isEmpty else { throw Failure(description: "it is empty, or too large to be read") }
+        return try blobs(bytes).compactMap { package($0, path) }
+    }
+
+    /// The headers of all packages.
+    private static func blobs(_ bytes: [UInt8]) throws -> [[UInt8]] {
+        var database: OpaquePointer?
+        guard sqlite3_open_v2(":memory:", &database, SQLITE_OPEN_READWRITE, nil) == SQLITE_OK else { throw Failure(description: "sqlite does not start") }
+        defer { sqlite3_close(database) }
+        guard let copy = sqlite3_malloc64(UInt64(bytes.count)) else { throw Failure(description: "no memory") }
+        copy.copyMemory(from: bytes, byteCount: bytes.count)
+        // In memory there is no log beside the file: it is read as one without ("SQLite file format", section 1.3.3).
+        if bytes.count > 20 { copy.storeBytes(of: 0x0101, toByteOffset: 18, as: UInt16.self) }
+        let flags = UInt32(SQLITE_DESERIALIZE_FREEONCLOSE | SQLITE_DESERIALIZE_READONLY)
+        guard
+            sqlite3_deserialize(
+                database, "main", copy.assumingMemoryBound(to: UInt8.self), Int64(bytes.count), Int64(bytes.count), flags) == SQLITE_OK
+        else { throw Failure(description: "it is no SQLite database") }
+        var statement: OpaquePointer?
+        guard sqlite3_prepare_v2(database, "SELECT blob FROM Packages", -1, &statement, nil) == SQLITE_OK else {
+            throw Failure(description: String(cString: sqlite3_errmsg(database)))
+        }
+        defer { sqlite3_finalize(statement) }
+        var found: [[UInt8]] = []
+        while true {
+            switch sqlite3_step(statement) {
+            case SQLITE_ROW:
+                let count = Int(sqlite3_column_bytes(statement, 0))
+                guard let start = sqlite3_column_blob(statement, 0) else { continue }
+                found.append(Array(UnsafeRawBufferPointer(start: start, count: count)))
+            case SQLITE_DONE: return found
+            default: throw Failure(description: String(cString: sqlite3_errmsg(database)))
+            }
+        }
+    }
+
+    /// Reads a header: counts, an index of entries, and their data.
+    private static func package(_ header: [UInt8], _ path: String) -> InstalledPackage? {
+        func word(_ offset: Int) -> UInt32? {
+            guard offset >= 0, offset + 4 <= header.count else { return nil }
+            return header[offset..<offset + 4].reduce(0) { $0 << 8 | UInt32($1) }
+        }
+        guard let entries = word(0), entries <= 1 << 16 else { return nil }
+        let data = 8 + Int(entries) * 16
+        var texts: [UInt32: String] = [:]
+        var epoch: UInt32?
+        for index in 0..<Int(entries) {
+            let entry = 8 + index * 16
+            guard let tag = word(entry), let type = word(entry + 4), let offset = word(entry + 8) else { return nil }
+            let start = data + Int(offset)
+            guard start < header.count else { continue }
+            switch type {
+            case 4 where tag == Tag.epoch: epoch = word(start)
+            // A text, or the first of several.
+            case 6, 8, 9: texts[tag] = texts[tag] ?? String(decoding: header[start...].prefix { $0 != 0 }, as: UTF8.self)
+            default: break
+            }
+        }
+        // Keys of signers are kept like packages.
+        guard let name = texts[Tag.name], let version = texts[Tag.version], name != "gpg-pubkey" else { return nil }
+        var package = InstalledPackage(
+            .rpm, name: name, version: texts[Tag.release].map { "\(version)-\($0)" } ?? version, architecture: texts[Tag.architecture],
+            license: texts[Tag.license], supplier: texts[Tag.vendor], homepage: texts[Tag.url], source: path)
+        if let epoch, epoch > 0 { package.qualifiers["epoch"] = "\(epoch)" }
+        return package
+    }
+}
