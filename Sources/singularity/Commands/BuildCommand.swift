@@ -32,10 +32,12 @@ let buildCommand = Command(
             """,
         examples: [
             "singularity build app.sif app.def", "singularity build deb.sif docker://debian:12",
-            "singularity build --sandbox dir/ deb.sif", "singularity build --build-arg VERSION=3 app.sif app.def",
+            "singularity build --verify-against app.sif app.def", "singularity build --sandbox dir/ deb.sif", "singularity build --build-arg VERSION=3 app.sif app.def",
         ],
-        options: ImageFetching.options + ImageWriting.options + EncryptionOptions.making + Building.options, argumentCount: 2...2)
+        options: ImageFetching.options + ImageWriting.options + EncryptionOptions.making + Building.options, argumentCount: 1...2)
 ) { parsed, log in
+    if let old = parsed["verify-against"] { return try Building(parsed, log).rebuild(old) }
+    guard parsed.arguments.count == 2 else { throw CommandError("build needs a target and a source: singularity build app.sif app.def") }
     try Building(parsed, log).build(parsed.arguments[0], parsed.arguments[1])
     return 0
 }
@@ -67,6 +69,9 @@ struct Building {
         OptionSpec("shell-on-error", nil, .flag, "open a shell in the stage of a failed section"),
         OptionSpec("update", "u", .flag, "run the sections on a sandbox that is there", environment: ["UPDATE"]),
         OptionSpec("userns", nil, .flag, "accepted; a user namespace is always used without root", environment: ["USERNS"]),
+        OptionSpec(
+            "verify-against", nil, .value("image"),
+            "build again, and say whether the result is this image: status 0 for the same, 1 with the first differences"),
         OptionSpec("warn-unused-build-args", nil, .flag, "unused build arguments are a warning, not an error"),
         OptionSpec("writable-tmpfs", nil, .flag, "%test may write, into memory", environment: ["WRITABLE_TMPFS"]),
     ]
@@ -79,7 +84,28 @@ struct Building {
         self.log = log
     }
 
-    func build(_ targetName: String, _ sourceName: String) throws {
+    /// Builds a source again and compares the result with an image; the result is kept where a target was named.
+    /// - Returns: 0 for the same, 1 otherwise.
+    func rebuild(_ old: String) throws -> Int32 {
+        // Files that the sections make get the time that they had at most.
+        if Environment["SOURCE_DATE_EPOCH"] == nil { setenv("SOURCE_DATE_EPOCH", "\(try RebuildComparison.buildTime(of: old))", 1) }
+        let source = parsed.arguments[parsed.arguments.count - 1]
+        let isKept = parsed.arguments.count == 2
+        let target = isKept ? parsed.arguments[0] : "\(Self.temporaryFolder(parsed))/singularity-rebuild-\(getpid())-\(UInt32.random(in: 0 ... .max)).sif"
+        defer { if !isKept { unlink(target) } }
+        try build(target, source, keepsLayers: false)
+        let differences = try RebuildComparison(old, target).differences
+        if differences.isEmpty {
+            print("same: \(source) gives \(old)")
+            return 0
+        }
+        print("different: \(source) does not give \(old)")
+        for difference in differences { print("  \(difference)") }
+        return 1
+    }
+
+    /// - Parameter keepsLayers: sections whose result is known do not run again.
+    func build(_ targetName: String, _ sourceName: String, keepsLayers: Bool = true) throws {
         let target = try target(targetName)
         var arguments = try buildArguments()
         let source = try source(sourceName, &arguments)
@@ -100,7 +126,7 @@ struct Building {
             options.sourceKeys = EncryptionOptions.sourceKeys(parsed)
             options.image.encryption = encryption
             // Kept layers would be what is encrypted, in the clear.
-            if encryption != nil { options.usesLayerCache = false }
+            if encryption != nil || !keepsLayers { options.usesLayerCache = false }
             if case .squashFS = target, Files.isDirectory(sourceName), !Files.isDirectory(sourceName + "/.singularity.d") {
                 options.isData = true
             }
