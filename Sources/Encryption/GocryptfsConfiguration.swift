@@ -2,7 +2,7 @@ import Cryptography
 import FoundationEssentials
 
 /// The file `gocryptfs.conf`: how the master key is encrypted with the pass phrase ("gocryptfs, file format").
-struct GocryptfsConfiguration {
+package struct GocryptfsConfiguration {
     private struct Document: Decodable {
         struct Scrypt: Decodable {
             var Salt: String
@@ -30,7 +30,7 @@ struct GocryptfsConfiguration {
     /// Costs of scrypt that are not meant to stop the machine: at most 2 GiB.
     private static let costs = 1 << 10...1 << 21
 
-    init(parsing bytes: [UInt8], name: String) throws(EncryptionError) {
+    package init(parsing bytes: [UInt8], name: String) throws(EncryptionError) {
         guard let document = try? JSONDecoder().decode(Document.self, from: Data(bytes)),
             let key = Data(base64Encoded: document.EncryptedKey), let salt = Data(base64Encoded: document.ScryptObject.Salt)
         else { throw .corrupt(name: name, what: "its gocryptfs.conf makes no sense") }
@@ -46,7 +46,7 @@ struct GocryptfsConfiguration {
 
     /// The key that file contents are encrypted with.
     /// - Throws: ``CryptographyError/notAuthentic`` for another pass phrase.
-    func contentKey(_ passphrase: SecretBytes) throws(CryptographyError) -> SecretBytes {
+    package func contentKey(_ passphrase: SecretBytes) throws(CryptographyError) -> SecretBytes {
         let derived = try KeyDerivation.scrypt(passphrase, salt: salt, cost: cost, parallelism: parallelism, count: 32)
         let cipher = try AuthenticatedCipher(key: KeyDerivation.hkdf(derived, info: Self.info, count: 32))
         let master = try SecretBytes(count: 32) { target throws(CryptographyError) in

@@ -11,7 +11,7 @@ public final class GocryptfsSource: BlockSource {
     public let size: UInt64
     public var name: String { cipherText.name }
 
-    init(_ cipherText: any BlockSource, _ cipher: AuthenticatedCipher) throws(EncryptionError) {
+    package init(_ cipherText: any BlockSource, _ cipher: AuthenticatedCipher) throws(EncryptionError) {
         guard let size = GocryptfsLayout.plainBytes(of: cipherText.size), size > 0 else {
             throw .corrupt(name: cipherText.name, what: "its encrypted file has \(cipherText.size) bytes, which none can have")
         }

@@ -19,7 +19,7 @@ public final class LUKSSource: BlockSource {
 
     /// Opens the volume.
     /// - Throws: ``EncryptionError/wrongKey(name:why:)`` where the pass phrase opens no key slot.
-    init(_ volume: any BlockSource, _ passphrase: SecretBytes) throws(EncryptionError) {
+    package init(_ volume: any BlockSource, _ passphrase: SecretBytes) throws(EncryptionError) {
         let header = try LUKSHeader(volume)
         let name = volume.name
         guard header.segments.count == 1, let (segmentID, segment) = header.segments.first, segment.type == "crypt",

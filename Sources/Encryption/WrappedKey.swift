@@ -41,7 +41,7 @@ public enum WrappedKey {
     }
 
     /// - Returns: nil where the message is not for this key.
-    static func unwrap(_ payload: [UInt8], with key: _RSA.Encryption.PrivateKey) -> SecretBytes? {
+    package static func unwrap(_ payload: [UInt8], with key: _RSA.Encryption.PrivateKey) -> SecretBytes? {
         guard let cipherText = cipherText(payload) else { return nil }
         let size = key.keySizeInBits / 8
         guard !cipherText.isEmpty, cipherText.count.isMultiple(of: size) else { return nil }

@@ -1,5 +1,6 @@
 import ExtFS
 import Foundation
+import TestSupport
 import Testing
 
 /// A file system that is changed at random, beside a model of what must be in it.
@@ -12,17 +13,6 @@ private final class Volume {
     private(set) var model: [String: [UInt8]] = [:]
     private var numbers: [String: UInt32] = [:]
     private let directory: UInt32
-
-    struct Generator: RandomNumberGenerator {
-        var state: UInt64
-        mutating func next() -> UInt64 {
-            state &+= 0x9e37_79b9_7f4a_7c15
-            var value = state
-            value = (value ^ (value >> 30)) &* 0xbf58_476d_1ce4_e5b9
-            value = (value ^ (value >> 27)) &* 0x94d0_49bb_1331_11eb
-            return value ^ (value >> 31)
-        }
-    }
 
     init(_ path: String, seed: UInt64) throws {
         self.path = path
@@ -267,7 +257,7 @@ struct VolumeTests {
         }
         let good = [UInt8](try Data(contentsOf: URL(filePath: path)))
         let used = good.indices.filter { good[$0] != 0 }
-        var random = Volume.Generator(state: 42)
+        var random = Generator(state: 42)
         for _ in 0..<150 {
             var bad = good
             for _ in 0..<Int.random(in: 1...20, using: &random) {

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// Layers merged into one image are what unpacking them one after the other makes; umoci is the judge.
@@ -149,18 +150,6 @@ struct LayerTests {
             layers.append(tar.finished)
         }
         try compare(layers, "randomLayersAgree\(seed)")
-    }
-}
-
-/// A small generator with a seed (SplitMix64).
-struct Generator: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-        return z ^ (z >> 31)
     }
 }
 

@@ -2,13 +2,8 @@ import BlockIO
 import Foundation
 import Linux
 import SIF
+import TestSupport
 import Testing
-
-enum Fixture {
-    static let folder = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path + "/Fixtures/"
-    static func bytes(_ name: String) throws -> [UInt8] { [UInt8](try Data(contentsOf: URL(filePath: folder + name))) }
-    static func text(_ name: String) throws -> String { try String(contentsOfFile: folder + name, encoding: .utf8) }
-}
 
 @Suite struct FileTests {
     @Test(arguments: ["tiny", "edited", "tiny-two-groups", "tiny-two-signers"]) func listsAndHeadersAreThePeers(_ name: String) throws {

@@ -2,6 +2,7 @@ import BlockIO
 import Crypto
 import Foundation
 import SquashFS
+import TestSupport
 import Testing
 
 /// Images made by mksquashfs.

@@ -3,6 +3,7 @@ import Compression
 import Foundation
 import ImageTree
 import SquashFS
+import TestSupport
 import Testing
 
 @Suite struct RoundTripTests {

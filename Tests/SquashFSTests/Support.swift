@@ -4,24 +4,7 @@ import Foundation
 import ImageTree
 import Linux
 import SquashFS
-
-/// A small generator with a seed (SplitMix64).
-struct Generator: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-        return z ^ (z >> 31)
-    }
-}
-
-enum Fixture {
-    static let folder = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path + "/Fixtures/"
-    static func bytes(_ name: String) throws -> [UInt8] { [UInt8](try Data(contentsOf: URL(filePath: folder + name))) }
-    static func text(_ name: String) throws -> String { try String(contentsOfFile: folder + name, encoding: .utf8) }
-}
+import TestSupport
 
 /// Writes trees to memory and describes what can be read of them.
 enum Trees {

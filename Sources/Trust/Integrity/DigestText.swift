@@ -2,7 +2,7 @@ import Cryptography
 import Linux
 
 /// A digest as signatures spell it: `sha256:` and hexadecimal digits ("SIF integrity, digest").
-struct DigestText: Equatable {
+package struct DigestText: Equatable {
     let algorithm: MessageDigest.Algorithm
     let bytes: [UInt8]
 
@@ -18,7 +18,7 @@ struct DigestText: Equatable {
     }
 
     /// - Throws: a sentence of the peers.
-    init(_ text: String) throws(DigestError) {
+    package init(_ text: String) throws(DigestError) {
         let parts = text.split(separator: ":", omittingEmptySubsequences: false)
         guard parts.count == 2 else { throw DigestError(description: "digest malformed") }
         guard let algorithm = Self.names[String(parts[0])] else { throw DigestError(description: "hash algorithm unsupported") }
@@ -31,4 +31,4 @@ struct DigestText: Equatable {
     var text: String { "\(algorithm.rawValue):\(Hexadecimal.text(bytes))" }
 }
 
-struct DigestError: Error, CustomStringConvertible { let description: String }
+package struct DigestError: Error, CustomStringConvertible { package let description: String }

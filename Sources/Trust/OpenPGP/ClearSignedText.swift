@@ -1,16 +1,16 @@
 import FoundationEssentials
 
 /// A text with its OpenPGP signature behind it (RFC 4880, section 7), taken apart strictly: what is verified is what is read.
-struct ClearSignedText {
+package struct ClearSignedText {
     static let start = Array("-----BEGIN PGP SIGNED MESSAGE-----".utf8)
 
     /// The text that is signed, with line feeds between its lines and none at the end.
-    let text: [UInt8]
+    package let text: [UInt8]
     /// The signature packets.
-    let signature: [UInt8]
+    package let signature: [UInt8]
 
     /// - Returns: nil where the bytes are no such message.
-    init?(parsing bytes: [UInt8]) {
+    package init?(parsing bytes: [UInt8]) {
         var lines = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).map { line in
             line.last == UInt8(ascii: "\r") ? line.dropLast() : line
         }[...]

@@ -3,12 +3,12 @@ import Linux
 
 /// A keyring cut into its keys without reading what is in them (RFC 4880, section 4.2): of many keys only the wanted ones are
 /// handed to the library, which checks each for a millisecond.
-struct KeyPackets {
+package struct KeyPackets {
     /// The packets of a public key with its user identities, signatures and subkeys, by fingerprint.
-    private(set) var keys: [(fingerprint: String, packets: ArraySlice<UInt8>)] = []
+    package private(set) var keys: [(fingerprint: String, packets: ArraySlice<UInt8>)] = []
 
     /// Reads until the end, or until something that is no packet.
-    init(_ bytes: [UInt8]) throws(CryptographyError) {
+    package init(_ bytes: [UInt8]) throws(CryptographyError) {
         var position = 0
         var start: (fingerprint: String, position: Int)?
         while let packet = Self.packet(bytes, at: position) {

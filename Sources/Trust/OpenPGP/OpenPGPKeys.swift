@@ -120,13 +120,13 @@ public final class OpenPGPKeys {
     // MARK: Signatures
 
     /// A signature that was looked at.
-    struct Verdict {
+    package struct Verdict {
         /// The primary key behind it; nil where it is not here.
-        var key: OpenPGPKey?
+        package var key: OpenPGPKey?
         /// Of the key that made it, as far as the signature names it.
-        var keyID: String
+        package var keyID: String
         /// Why it proves nothing; nil for a good one.
-        var failure: String?
+        package var failure: String?
     }
 
     /// Hashes that a signature may use; with the others somebody else's text could be put in its place.
@@ -136,7 +136,7 @@ public final class OpenPGPKeys {
     /// - Parameters:
     ///   - signature: one signature packet.
     ///   - now: Unix seconds.
-    func verify(_ signature: [UInt8], of text: [UInt8], now: Int64) throws(TrustError) -> Verdict {
+    package func verify(_ signature: [UInt8], of text: [UInt8], now: Int64) throws(TrustError) -> Verdict {
         do throws(OpenPGPFailure) {
             let message = try input(text)
             defer { _ = rnp.rnp_input_destroy(message) }
@@ -195,7 +195,7 @@ public final class OpenPGPKeys {
 
     /// Signs a text: a clear-signed message, as the peers write it.
     /// - Parameter passphrase: nil for a key without protection.
-    func clearSign(_ text: [UInt8], with key: OpenPGPKey, passphrase: SecretBytes?) throws(TrustError) -> [UInt8] {
+    package func clearSign(_ text: [UInt8], with key: OpenPGPKey, passphrase: SecretBytes?) throws(TrustError) -> [UInt8] {
         do throws(OpenPGPFailure) {
             return try withKey("fingerprint", key.fingerprint) { handle throws(OpenPGPFailure) in
                 if key.isProtected { try unlock(handle, passphrase) }

@@ -1,7 +1,7 @@
 import FoundationEssentials
 
 /// A signed text in an envelope of JSON ("DSSE: Dead Simple Signing Envelope", version 1).
-struct DSSEEnvelope {
+package struct DSSEEnvelope {
     static let payloadType = "application/vnd.sylabs.sif-metadata+json"
 
     private struct Document: Decodable {
@@ -18,7 +18,7 @@ struct DSSEEnvelope {
     let signatures: [[UInt8]]
 
     /// - Returns: nil where the bytes are no such envelope, or one for something else.
-    init?(parsing bytes: [UInt8]) {
+    package init?(parsing bytes: [UInt8]) {
         guard let document = try? JSONDecoder().decode(Document.self, from: Data(bytes)), document.payloadType == Self.payloadType,
             let payload = Data(base64Encoded: document.payload)
         else { return nil }
@@ -32,13 +32,13 @@ struct DSSEEnvelope {
     }
 
     /// Whether one of the keys has signed the payload.
-    func acceptedKey(_ keys: [VerificationKey]) -> VerificationKey? {
+    package func acceptedKey(_ keys: [VerificationKey]) -> VerificationKey? {
         let text = Self.signedText(payload)
         return keys.first { key in signatures.contains { key.accepts($0, over: text) } }
     }
 
     /// The envelope of a text, as the peers write it.
-    static func sign(_ payload: [UInt8], _ key: SigningKey) throws -> [UInt8] {
+    package static func sign(_ payload: [UInt8], _ key: SigningKey) throws -> [UInt8] {
         let signature = Data(try key.signature(over: signedText(payload))).base64EncodedString()
         let encoded = Data(payload).base64EncodedString()
         return Array(
