@@ -88,7 +88,8 @@ let package = Package(
         module(
             "Build",
             [
-                "Archive", "BlockIO", "CLinux", "Compression", "Cryptography", "Definition", "Encryption", "ExtFS", "ImageTree", "Inventory",
+                "Archive", "BlockIO", "CLinux", "Compression", "Cryptography", "Definition", "Encryption", "ExtFS", "ImageTree",
+                "Inventory",
                 "Linux", "Messages", "Registry", "Runtime", "Trust", "SIF", "SquashFS",
                 crypto,
             ]),
@@ -99,12 +100,16 @@ let package = Package(
         module(
             "Trust",
             [
-                "BlockIO", "CRNP", "Cryptography", "Linux", "SIF", crypto, cryptoExtras, .product(name: "X509", package: "swift-certificates"),
+                "BlockIO", "CRNP", "Cryptography", "Linux", "SIF", crypto, cryptoExtras,
+                .product(name: "X509", package: "swift-certificates"),
                 .product(name: "SwiftASN1", package: "swift-asn1"), .product(name: "TOMLKit", package: "TOMLKit"),
             ]),
         module(
             "Encryption",
-            ["BlockIO", "Cryptography", "Linux", "SIF", "SquashFS", crypto, cryptoExtras, .product(name: "SwiftASN1", package: "swift-asn1")]),
+            [
+                "BlockIO", "Cryptography", "Linux", "SIF", "SquashFS", crypto, cryptoExtras,
+                .product(name: "SwiftASN1", package: "swift-asn1"),
+            ]),
         module("Inventory", ["BlockIO", "CSQLite", "ImageTree", "Messages"]),
         module("Definition", []),
         module("CommandSyntax", ["Linux"]),
@@ -112,7 +117,8 @@ let package = Package(
         .executableTarget(
             name: "singularity",
             dependencies: [
-                "Build", "CommandSyntax", "Compression", "Cryptography", "Definition", "Encryption", "Inventory", "Linux", "Messages", "Persistence", "Registry", "Runtime",
+                "Build", "CommandSyntax", "Compression", "Cryptography", "Definition", "Encryption", "Inventory", "Linux", "Messages",
+                "Persistence", "Registry", "Runtime",
                 "SIF", "SquashFS", "Trust",
             ],
             swiftSettings: settings, linkerSettings: staticLibraries + staticRuntime),

@@ -45,10 +45,11 @@ public struct ManualPage {
     private func options(_ options: [OptionSpec]) -> String {
         options.filter { !$0.isHidden }.sorted { $0.name < $1.name }.map { option in
             let short = option.short.map { "\\fB\\-\($0)\\fR, " } ?? ""
-            let value = option.valueName.map { name in
-                if case .optionalValue = option.kind { return "[=\\fI\(Self.escaped(name))\\fR]" }
-                return " \\fI\(Self.escaped(name))\\fR"
-            } ?? ""
+            let value =
+                option.valueName.map { name in
+                    if case .optionalValue = option.kind { return "[=\\fI\(Self.escaped(name))\\fR]" }
+                    return " \\fI\(Self.escaped(name))\\fR"
+                } ?? ""
             var text = ".TP\n\(short)\\fB\\-\\-\(Self.escaped(option.name))\\fR\(value)\n\(Self.escaped(option.help))\n"
             if let name = option.environment.first { text += "Environment: SINGULARITY_\(Self.escaped(name)).\n" }
             return text

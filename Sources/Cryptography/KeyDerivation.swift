@@ -62,7 +62,9 @@ public enum KeyDerivation {
 
     /// HKDF with SHA-256 and without salt (RFC 5869).
     public static func hkdf(_ key: SecretBytes, info: String, count: Int) -> SecretBytes {
-        let derived = key.withBytes { HKDF<SHA256>.deriveKey(inputKeyMaterial: SymmetricKey(data: $0), info: Array(info.utf8), outputByteCount: count) }
+        let derived = key.withBytes {
+            HKDF<SHA256>.deriveKey(inputKeyMaterial: SymmetricKey(data: $0), info: Array(info.utf8), outputByteCount: count)
+        }
         return SecretBytes(count: count) { target in derived.withUnsafeBytes { target.copyMemory(from: $0) } }
     }
 }

@@ -41,7 +41,9 @@ public struct Recipient: @unchecked Sendable {
 
     /// Reads `RSA PUBLIC KEY` (PKCS#1) or `PUBLIC KEY`; of a private key the public half is taken.
     public init(pem: String, name: String) throws(EncryptionError) {
-        guard let document = try? PEMDocument(pemString: pem) else { throw .key("\(name): could not read a PEM file with an RSA public key") }
+        guard let document = try? PEMDocument(pemString: pem) else {
+            throw .key("\(name): could not read a PEM file with an RSA public key")
+        }
         let bytes = document.derBytes
         if let key = try? _RSA.Encryption.PublicKey(derRepresentation: bytes) {
             self.key = key

@@ -36,9 +36,11 @@ package struct GocryptfsConfiguration {
         else { throw .corrupt(name: name, what: "its gocryptfs.conf makes no sense") }
         let scrypt = document.ScryptObject
         guard document.Version == 2, Set(document.FeatureFlags) == Self.flags, scrypt.R == 8, scrypt.KeyLen == 32 else {
-            throw .unsupported(name: name, what: "its gocryptfs.conf asks for features beyond \(Self.flags.sorted().joined(separator: ", "))")
+            throw .unsupported(
+                name: name, what: "its gocryptfs.conf asks for features beyond \(Self.flags.sorted().joined(separator: ", "))")
         }
-        guard Self.costs.contains(scrypt.N), scrypt.N.nonzeroBitCount == 1, (1...16).contains(scrypt.P), key.count == 64, salt.count >= 8 else {
+        guard Self.costs.contains(scrypt.N), scrypt.N.nonzeroBitCount == 1, (1...16).contains(scrypt.P), key.count == 64, salt.count >= 8
+        else {
             throw .corrupt(name: name, what: "its gocryptfs.conf has parameters that nobody uses")
         }
         (encryptedKey, self.salt, cost, parallelism) = (Array(key), Array(salt), scrypt.N, scrypt.P)
@@ -60,7 +62,8 @@ package struct GocryptfsConfiguration {
     }
 
     private static func pieces(
-        _ sealed: [UInt8], _ body: (UnsafeRawBufferPointer, UnsafeRawBufferPointer, UnsafeRawBufferPointer) throws(CryptographyError) -> Void
+        _ sealed: [UInt8],
+        _ body: (UnsafeRawBufferPointer, UnsafeRawBufferPointer, UnsafeRawBufferPointer) throws(CryptographyError) -> Void
     ) throws(CryptographyError) {
         try sealed.span.bytes.withUnsafeBytes { bytes throws(CryptographyError) in
             try body(

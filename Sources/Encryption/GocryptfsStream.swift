@@ -47,7 +47,9 @@ public final class GocryptfsStream: ByteStream {
             let length = min(GocryptfsLayout.plainSize, text.count - from)
             let data = GocryptfsLayout.associatedData(nextBlock + UInt64(index), fileID)
             try out.withUnsafeMutableBytes { out in
-                let target = UnsafeMutableRawBufferPointer(rebasing: out[index * GocryptfsLayout.cipherSize..<index * GocryptfsLayout.cipherSize + length + GocryptfsLayout.overhead])
+                let target = UnsafeMutableRawBufferPointer(
+                    rebasing: out[
+                        index * GocryptfsLayout.cipherSize..<index * GocryptfsLayout.cipherSize + length + GocryptfsLayout.overhead])
                 try text.withUnsafeBytes { text in
                     try nonces.withUnsafeBytes { nonces in
                         let nonce = UnsafeRawBufferPointer(rebasing: nonces[index * 16..<index * 16 + 16])

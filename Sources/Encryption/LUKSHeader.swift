@@ -86,7 +86,8 @@ struct LUKSHeader {
         guard head.starts(with: magic + [0xba, 0xbe, 0, 2]) else { return nil }
         let size = head[8..<16].reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
         let place = head[256..<264].reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
-        guard size > UInt64(binarySize), size <= largest, place == position, var all = try? source.bytes(at: position, count: Int(size)) else {
+        guard size > UInt64(binarySize), size <= largest, place == position, var all = try? source.bytes(at: position, count: Int(size))
+        else {
             return nil
         }
         let expected = Array(all[448..<512])

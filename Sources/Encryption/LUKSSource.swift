@@ -105,7 +105,8 @@ public final class LUKSSource: BlockSource {
             return try KeyDerivation.pbkdf2(passphrase, salt: salt, hash: hash, iterations: iterations, count: count)
         default: break
         }
-        throw EncryptionError.unsupported(name: name, what: "a LUKS2 key slot derives its key with \(kdf.type), or with parameters that nobody uses")
+        throw EncryptionError.unsupported(
+            name: name, what: "a LUKS2 key slot derives its key with \(kdf.type), or with parameters that nobody uses")
     }
 
     /// Puts a key together that was spread over stripes (LUKS1 specification, section 2.4).

@@ -65,8 +65,11 @@ public struct InstalledPackage: Sendable, Hashable {
         var out = ""
         for byte in text.utf8 {
             let scalar = Unicode.Scalar(byte)
-            let isPlain = byte < 0x80 && (scalar.properties.isAlphabetic || (48...57).contains(byte) || ".-_~:".unicodeScalars.contains(scalar))
-            if isPlain { out.unicodeScalars.append(scalar) } else {
+            let isPlain =
+                byte < 0x80 && (scalar.properties.isAlphabetic || (48...57).contains(byte) || ".-_~:".unicodeScalars.contains(scalar))
+            if isPlain {
+                out.unicodeScalars.append(scalar)
+            } else {
                 out += "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true)
             }
         }

@@ -34,7 +34,8 @@ public struct KeyServer: Sendable {
 
     /// Keys that a text matches, in the server's machine-readable form.
     public func index(_ text: String) async throws -> [KeyServerEntry] {
-        let answer = try await exchange(.GET, "lookup?op=index&options=mr&fingerprint=on&search=\(Self.encoded(text))", missing: "no key for \(text)")
+        let answer = try await exchange(
+            .GET, "lookup?op=index&options=mr&fingerprint=on&search=\(Self.encoded(text))", missing: "no key for \(text)")
         return KeyServerEntry.parse(String(decoding: answer, as: UTF8.self))
     }
 
@@ -85,16 +86,16 @@ public enum WebExchange {
             let response = try await transport.send(method, url, headers: headers, body: body)
             guard response.status.code == 200 else {
                 for try await _ in response.body {}
-                throw RegistryError.notFound(
-                    reference: "\(url.scheme)://\(url.hostAndPort)",
-                    detail: response.status.code == 404 ? missing : "the server answers \(response.status.code)")
+                throw RegistryError.noAnswer(
+                    host: "\(url.scheme)://\(url.hostAndPort)",
+                    why: response.status.code == 404 ? missing : "status \(response.status.code)")
             }
             var buffer = try await response.body.collect(upTo: limit)
             await transport.shutdown()
             return buffer.readBytes(length: buffer.readableBytes) ?? []
         } catch {
             await transport.shutdown()
-            if let error = error as? TransportError { throw RegistryError.unreachable(host: error.host, why: error.reason) }
+            if let error = error as? TransportError { throw RegistryError.noAnswer(host: error.host, why: error.reason) }
             throw error
         }
     }

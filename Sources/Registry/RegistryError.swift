@@ -4,6 +4,8 @@ import Linux
 public enum RegistryError: Error, CustomStringConvertible {
     case badReference(String, why: String)
     case unreachable(host: String, why: String)
+    /// A server that is no registry: of keys, or of states of certificates.
+    case noAnswer(host: String, why: String)
     case unauthorized(reference: String, detail: String)
     case notFound(reference: String, detail: String)
     case tooManyRequests(host: String, retryAfter: Int?)
@@ -21,6 +23,8 @@ public enum RegistryError: Error, CustomStringConvertible {
         case .badReference(let text, let why): "invalid image reference \"\(text)\": \(why)"
         case .unreachable(let host, let why):
             "could not reach the registry \(host): \(why); check the name, the network and the proxy settings, and use --no-https for a registry without TLS"
+        case .noAnswer(let host, let why):
+            "the server \(host) gives no answer: \(why); check its address, the network and the proxy settings"
         case .unauthorized(let reference, let detail):
             "access to \(reference) was refused\(Self.detail(detail)): check the name, or log in (`docker login`, --docker-login, SINGULARITY_DOCKER_USERNAME and SINGULARITY_DOCKER_PASSWORD, --authfile)"
         case .notFound(let reference, let detail): "\(reference) was not found\(Self.detail(detail)): check its name and tag"

@@ -128,7 +128,9 @@ import Encryption
         for _ in 0..<2000 { _ = try? GocryptfsConfiguration(parsing: Mutations.of(sealed.configuration, &generator), name: "test") }
         let text = String(decoding: sealed.configuration, as: UTF8.self)
         // Nobody makes a machine compute for years.
-        for (from, to) in [("\"N\": 1024", "\"N\": 1073741824"), ("\"P\": 1", "\"P\": 1000000"), ("\"Version\": 2", "\"Version\": 1"), ("HKDF", "AESSIV")] {
+        for (from, to) in [
+            ("\"N\": 1024", "\"N\": 1073741824"), ("\"P\": 1", "\"P\": 1000000"), ("\"Version\": 2", "\"Version\": 1"), ("HKDF", "AESSIV"),
+        ] {
             #expect(throws: EncryptionError.self) {
                 try GocryptfsConfiguration(parsing: Array(text.replacingOccurrences(of: from, with: to).utf8), name: "test")
             }

@@ -13,7 +13,9 @@ import Testing
             var parent = root
             let parts = path.split(separator: "/").map(String.init)
             for part in parts.dropLast() {
-                if let next = parent.directory?[part] { parent = next } else {
+                if let next = parent.directory?[part] {
+                    parent = next
+                } else {
                     let next = Node.directory()
                     parent.directory?[part] = next
                     parent = next
@@ -47,10 +49,11 @@ import Testing
             """
         let found = inventory(release.merging(["var/lib/dpkg/status": status]) { one, _ in one })
         #expect(found.packages.map(\.name) == ["bash", "libc6"])
-        #expect(found.packages.map { $0.url(found.distribution) } == [
-            "pkg:deb/debian/bash@5.2.15-2%2Bb7?arch=amd64&distro=debian-12",
-            "pkg:deb/debian/libc6@2:2.36-9~deb12?arch=amd64&distro=debian-12",
-        ])
+        #expect(
+            found.packages.map { $0.url(found.distribution) } == [
+                "pkg:deb/debian/bash@5.2.15-2%2Bb7?arch=amd64&distro=debian-12",
+                "pkg:deb/debian/libc6@2:2.36-9~deb12?arch=amd64&distro=debian-12",
+            ])
     }
 
     @Test func packagesOfAlpineAndArch() {
@@ -59,14 +62,18 @@ import Testing
             "var/lib/pacman/local/zlib-1.3-1/desc": "%NAME%\nzlib\n\n%VERSION%\n1:1.3-1\n\n%ARCH%\nx86_64\n\n%LICENSE%\ncustom\n",
             "etc/os-release": "ID=alpine\nVERSION_ID=3.19\n",
         ])
-        #expect(found.packages.map { "\($0.ecosystem.rawValue) \($0.name) \($0.version)" } == ["alpm zlib 1:1.3-1", "apk busybox 1.36", "apk musl 1.2.4-r2"])
+        #expect(
+            found.packages.map { "\($0.ecosystem.rawValue) \($0.name) \($0.version)" } == [
+                "alpm zlib 1:1.3-1", "apk busybox 1.36", "apk musl 1.2.4-r2",
+            ])
         #expect(found.packages[2].license == "MIT")
         #expect(found.packages[2].url(found.distribution) == "pkg:apk/alpine/musl@1.2.4-r2?arch=x86_64&distro=alpine-3.19")
     }
 
     @Test func packagesOfLanguages() {
         let found = inventory([
-            "usr/lib/python3/dist-packages/Some_Thing-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: Some.Thing\nVersion: 1.0\nLicense: BSD\n\ntext\nName: other\n",
+            "usr/lib/python3/dist-packages/Some_Thing-1.0.dist-info/METADATA":
+                "Metadata-Version: 2.1\nName: Some.Thing\nVersion: 1.0\nLicense: BSD\n\ntext\nName: other\n",
             "opt/old.egg-info": "Name: old\nVersion: 0.1\n",
             "opt/conda/conda-meta/numpy-1.26-py312.json":
                 #"{"name":"numpy","version":"1.26","build":"py312","channel":"https://conda.example/conda-forge","subdir":"linux-64","license":"BSD-3-Clause"}"#,
@@ -76,10 +83,11 @@ import Testing
             "srv/app/node_modules/broken/package.json": "{",
             "usr/lib/R/library/stats/DESCRIPTION": "Package: stats\nVersion: 4.3.1\nLicense: Part of R 4.3.1\n",
         ])
-        #expect(found.packages.map { $0.url(found.distribution) } == [
-            "pkg:conda/numpy@1.26?build=py312&channel=conda-forge&subdir=linux-64", "pkg:cran/stats@4.3.1",
-            "pkg:npm/%40scope/thing@2.0.0", "pkg:npm/left-pad@1.3.0", "pkg:pypi/some-thing@1.0", "pkg:pypi/old@0.1",
-        ])
+        #expect(
+            found.packages.map { $0.url(found.distribution) } == [
+                "pkg:conda/numpy@1.26?build=py312&channel=conda-forge&subdir=linux-64", "pkg:cran/stats@4.3.1",
+                "pkg:npm/%40scope/thing@2.0.0", "pkg:npm/left-pad@1.3.0", "pkg:pypi/some-thing@1.0", "pkg:pypi/old@0.1",
+            ])
     }
 
     @Test func oldDatabasesAreNamed() {
@@ -92,7 +100,8 @@ import Testing
         func packages(_ text: String) -> [InstalledPackage] {
             inventory(["lib/apk/db/installed": text]).packages
         }
-        let changes = InventoryComparison(packages("P:a\nV:1\n\nP:b\nV:1\n\nP:c\nV:1\n"), packages("P:a\nV:1\n\nP:b\nV:2\n\nP:d\nV:1\n")).changes
+        let changes = InventoryComparison(packages("P:a\nV:1\n\nP:b\nV:1\n\nP:c\nV:1\n"), packages("P:a\nV:1\n\nP:b\nV:2\n\nP:d\nV:1\n"))
+            .changes
         #expect(changes.count == 3)
         guard changes.count == 3, case .changed(let b, let from, let to) = changes[0], case .removed(let c) = changes[1],
             case .added(let d) = changes[2]
@@ -116,7 +125,9 @@ import Testing
         // Letters, numbers, dots and hyphens (SPDX 2.3, section 7.2).
         #expect(identifiers.allSatisfy { $0.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "." || $0 == "-") } })
         let relations = try #require(spdx["relationships"] as? [[String: String]])
-        #expect(relations.contains { $0["relationshipType"] == "DESCRIBES" } && relations.contains { $0["relatedSpdxElement"] == identifiers[1] })
+        #expect(
+            relations.contains { $0["relationshipType"] == "DESCRIBES" }
+                && relations.contains { $0["relatedSpdxElement"] == identifiers[1] })
         let cyclone = try #require(
             try JSONSerialization.jsonObject(with: Data(CycloneDXDocument.json(found, of: subject).compact.utf8)) as? [String: Any])
         #expect(cyclone["bomFormat"] as? String == "CycloneDX" && cyclone["specVersion"] as? String == "1.5")

@@ -106,28 +106,43 @@ enum SignedImages {
         func slot(_ id: Int) -> Range<Int> { 4096 + (id - 1) * 585..<4096 + id * 585 }
         let attacks: [(String, [UInt8])] = [
             ("an object less", changed { $0.replaceSubrange(slot(2), with: repeatElement(0, count: 585)) }),
-            ("two objects changed places", changed { copy in
-                var (one, two) = (Array(copy[slot(1)]), Array(copy[slot(2)]))
-                (one[5], two[5]) = (2, 1)
-                copy.replaceSubrange(slot(1), with: two)
-                copy.replaceSubrange(slot(2), with: one)
-            }),
-            ("an object in no group", changed { $0.replaceSubrange(slot(5).lowerBound + 9..<slot(5).lowerBound + 13, with: [0, 0, 0, 0xf0]) }),
+            (
+                "two objects changed places",
+                changed { copy in
+                    var (one, two) = (Array(copy[slot(1)]), Array(copy[slot(2)]))
+                    (one[5], two[5]) = (2, 1)
+                    copy.replaceSubrange(slot(1), with: two)
+                    copy.replaceSubrange(slot(2), with: one)
+                }
+            ),
+            (
+                "an object in no group",
+                changed { $0.replaceSubrange(slot(5).lowerBound + 9..<slot(5).lowerBound + 13, with: [0, 0, 0, 0xf0]) }
+            ),
             ("an object in the other group", changed { $0[slot(5).lowerBound + 9] = 1 }),
-            ("a group without its signature", changed { copy in
-                let signatures = (try? SIFFile(reading: MemorySource(bytes)))?.descriptors.filter { $0.type == .signature } ?? []
-                copy.replaceSubrange(slot(Int(signatures.last?.id ?? 6)), with: repeatElement(0, count: 585))
-            }),
-            ("a signature of the other group", changed { copy in
-                let signatures = (try? SIFFile(reading: MemorySource(bytes)))?.descriptors.filter { $0.type == .signature } ?? []
-                for signature in signatures { copy[slot(Int(signature.id)).lowerBound + 13] ^= 3 }
-            }),
-            ("an object more", changed { copy in
-                // A copy of the first one in a free slot.
-                var one = Array(copy[slot(1)])
-                one[5] = 20
-                copy.replaceSubrange(slot(20), with: one)
-            }),
+            (
+                "a group without its signature",
+                changed { copy in
+                    let signatures = (try? SIFFile(reading: MemorySource(bytes)))?.descriptors.filter { $0.type == .signature } ?? []
+                    copy.replaceSubrange(slot(Int(signatures.last?.id ?? 6)), with: repeatElement(0, count: 585))
+                }
+            ),
+            (
+                "a signature of the other group",
+                changed { copy in
+                    let signatures = (try? SIFFile(reading: MemorySource(bytes)))?.descriptors.filter { $0.type == .signature } ?? []
+                    for signature in signatures { copy[slot(Int(signature.id)).lowerBound + 13] ^= 3 }
+                }
+            ),
+            (
+                "an object more",
+                changed { copy in
+                    // A copy of the first one in a free slot.
+                    var one = Array(copy[slot(1)])
+                    one[5] = 20
+                    copy.replaceSubrange(slot(20), with: one)
+                }
+            ),
             ("a second object of the same number", changed { copy in copy.replaceSubrange(slot(20), with: Array(copy[slot(1)])) }),
         ]
         for (what, image) in attacks {

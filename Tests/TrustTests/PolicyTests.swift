@@ -8,7 +8,8 @@ import Trust
 @Suite struct PolicyTests {
     private let fingerprint = "9C3C1B1B23E755F72A55254249523201BBE9E817"
 
-    private func decide(_ policy: VerificationPolicy, _ image: String, at path: String = "/images/a.sif") throws -> PolicyDecision.Accepted {
+    private func decide(_ policy: VerificationPolicy, _ image: String, at path: String = "/images/a.sif") throws -> PolicyDecision.Accepted
+    {
         let source = MemorySource(try Fixture.bytes(image))
         let decision = PolicyDecision(policy) { OpenPGPSource(SignedImages.keyring(), isSelective: true) }
         return try decision.accept(try SIFFile(reading: source), source, path: path)
@@ -95,7 +96,10 @@ import Trust
         let legacy = group("whitelist")
         #expect(throws: TrustError.self) { try decide(try list("activated = true\n" + legacy), "tiny-legacy-object.sif") }
         #expect(try decide(try list("activated = true\nlegacyinsecure = true\n" + legacy), "tiny-legacy-object.sif").objects == [3])
-        for bad in ["activated = true\nnonsense = 1\n", "activated = true\n" + group("allow"), "x", "activated = true\n" + group("whitelist", "", "AB")] {
+        for bad in [
+            "activated = true\nnonsense = 1\n", "activated = true\n" + group("allow"), "x",
+            "activated = true\n" + group("whitelist", "", "AB"),
+        ] {
             #expect(throws: TrustError.self) { try list(bad) }
         }
     }

@@ -91,13 +91,20 @@ public struct RebuildComparison {
     }
 
     private mutating func compareTrees(_ one: Descriptor, _ other: Descriptor) throws {
-        if one.detail != other.detail { return differences.append("the file system is encrypted, or for another architecture, in one of them") }
+        if one.detail != other.detail {
+            return differences.append("the file system is encrypted, or for another architecture, in one of them")
+        }
         let changes = try ImageComparison.changes(from: old.path, to: new.path, ignoresTimes: false)
-        if changes.isEmpty { return differences.append("the files are the same, and stored differently: by other compression options, or another version of this program") }
+        if changes.isEmpty {
+            return differences.append(
+                "the files are the same, and stored differently: by other compression options, or another version of this program")
+        }
         for change in changes.prefix(Self.most) {
             let details = change.details.isEmpty ? "" : " (\(change.details.joined(separator: ", ")))"
             differences.append("\(change.path): \(change.kind.rawValue)\(details)")
         }
-        if changes.count > Self.most { differences.append("... and \(changes.count - Self.most) more files; `singularity diff --times` shows all") }
+        if changes.count > Self.most {
+            differences.append("... and \(changes.count - Self.most) more files; `singularity diff --times` shows all")
+        }
     }
 }

@@ -50,7 +50,8 @@ public struct ImageEncryption: Sendable {
         guard let id = sif.file.descriptors.last(where: { $0.partition?.fileSystem == .gocryptfsSquashFS })?.id else { return }
         for recipient in recipients {
             try sif.add(
-                NewObject(.cryptographicMessage, link: .object(id), detail: WrappedKey.detail), try WrappedKey.wrap(passphrase, for: recipient))
+                NewObject(.cryptographicMessage, link: .object(id), detail: WrappedKey.detail),
+                try WrappedKey.wrap(passphrase, for: recipient))
         }
     }
 

@@ -11,7 +11,9 @@ enum PacmanDatabase {
             var fields: [Substring: Substring] = [:]
             var key: Substring?
             for line in content.split(separator: "\n", omittingEmptySubsequences: false) {
-                if line.hasPrefix("%") { key = line } else if let name = key, !line.isEmpty {
+                if line.hasPrefix("%") {
+                    key = line
+                } else if let name = key, !line.isEmpty {
                     fields[name] = fields[name] ?? line
                 }
             }

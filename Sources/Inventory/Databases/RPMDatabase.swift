@@ -33,7 +33,9 @@ enum RPMDatabase {
     /// The headers of all packages.
     private static func blobs(_ bytes: [UInt8]) throws -> [[UInt8]] {
         var database: OpaquePointer?
-        guard sqlite3_open_v2(":memory:", &database, SQLITE_OPEN_READWRITE, nil) == SQLITE_OK else { throw Failure(description: "sqlite does not start") }
+        guard sqlite3_open_v2(":memory:", &database, SQLITE_OPEN_READWRITE, nil) == SQLITE_OK else {
+            throw Failure(description: "sqlite does not start")
+        }
         defer { sqlite3_close(database) }
         guard let copy = sqlite3_malloc64(UInt64(bytes.count)) else { throw Failure(description: "no memory") }
         copy.copyMemory(from: bytes, byteCount: bytes.count)

@@ -23,7 +23,8 @@ public enum CycloneDXDocument {
             return .object(members)
         }
         return .object([
-            ("bomFormat", .string("CycloneDX")), ("specVersion", .string("1.5")), ("serialNumber", .string("urn:uuid:\(uuid(subject.identity))")),
+            ("bomFormat", .string("CycloneDX")), ("specVersion", .string("1.5")),
+            ("serialNumber", .string("urn:uuid:\(uuid(subject.identity))")),
             ("version", .number(1)),
             (
                 "metadata",

@@ -178,7 +178,8 @@ public struct Launcher {
     }
 
     private func requestShared(_ image: ImageFile, _ identity: RunIdentity) -> Request {
-        guard !options.unpack, !options.isolatesServer, !options.allowsSetuid, options.configuration.has("share image servers"), !image.isEncrypted,
+        guard !options.unpack, !options.isolatesServer, !options.allowsSetuid, options.configuration.has("share image servers"),
+            !image.isEncrypted,
             case .squashFS(let squashFS, let file, let offset, let size) = image.content
         else { return Request(nil) }
         return Request(

@@ -33,15 +33,17 @@ public struct ImageVerification: Sendable {
     func begin(_ image: ImageFile, _ log: Log) throws -> PendingVerification {
         PendingVerification(
             path: image.path,
-            answer: try ChildAnswer({
-                do throws(TrustError) {
-                    let accepted = try decide(image)
-                    for signer in accepted.signers {
-                        log.verbose("signed by \(signer.openPGP.map { "\($0.name) (\($0.fingerprint))" } ?? signer.pemFingerprint ?? "")")
-                    }
-                    return Array(("+" + (accepted.objects.map { $0.sorted().map { " \($0)" }.joined() } ?? "*")).utf8)
-                } catch { return Array("-\(error)".utf8) }
-            }, failed: { _ in }))
+            answer: try ChildAnswer(
+                {
+                    do throws(TrustError) {
+                        let accepted = try decide(image)
+                        for signer in accepted.signers {
+                            log.verbose(
+                                "signed by \(signer.openPGP.map { "\($0.name) (\($0.fingerprint))" } ?? signer.pemFingerprint ?? "")")
+                        }
+                        return Array(("+" + (accepted.objects.map { $0.sorted().map { " \($0)" }.joined() } ?? "*")).utf8)
+                    } catch { return Array("-\(error)".utf8) }
+                }, failed: { _ in }))
     }
 }
 

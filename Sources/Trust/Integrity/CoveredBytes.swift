@@ -61,7 +61,9 @@ struct CoveredBytes {
     }
 
     func bytes(of object: Descriptor, limit: Int64) throws(TrustError) -> [UInt8] {
-        guard object.size <= limit else { throw .unreadable("object \(object.id) of \(file.name) has \(object.size) bytes, which no signature has") }
+        guard object.size <= limit else {
+            throw .unreadable("object \(object.id) of \(file.name) has \(object.size) bytes, which no signature has")
+        }
         do { return try source.bytes(at: UInt64(object.offset), count: Int(object.size)) } catch { throw .unreadable("\(error)") }
     }
 

@@ -53,7 +53,9 @@ struct ImageMetadata {
     init(parsing json: [UInt8]) throws(DigestError) {
         do {
             let document = try JSONDecoder().decode(Document.self, from: Data(json))
-            guard document.version == 1 else { throw DigestError(description: "image metadata of the version \(document.version) are not known") }
+            guard document.version == 1 else {
+                throw DigestError(description: "image metadata of the version \(document.version) are not known")
+            }
             header = try DigestText(document.header.digest)
             objects = try (document.objects ?? []).map {
                 Object(relativeID: $0.relativeId, descriptor: try DigestText($0.descriptorDigest), data: try DigestText($0.objectDigest))

@@ -169,7 +169,9 @@ public final class ImageVerifier {
                 guard let expected = signed[object.id] else { throw TrustError.objectNotSigned(object.id) }
                 let descriptor = try covered.descriptorDigest(object.id, relative: expected.relativeID, expected.descriptor.algorithm)
                 guard descriptor == expected.descriptor.bytes else { throw TrustError.descriptorChanged(object.id) }
-                guard try dataDigest(object, expected.data.algorithm) == expected.data.bytes else { throw TrustError.dataChanged(object.id) }
+                guard try dataDigest(object, expected.data.algorithm) == expected.data.bytes else {
+                    throw TrustError.dataChanged(object.id)
+                }
                 verified.append(object)
             }
         } catch let error as TrustError { throw error } catch { throw .unreadable("\(error)") }

@@ -22,7 +22,8 @@ public final class OpenPGPSource {
     private var loaded: OpenPGPKeys?
 
     public init(
-        _ keyring: Keyring, isSelective: Bool = false, warn: @escaping (String) -> Void = { _ in }, fetch: ((String) throws -> [UInt8])? = nil
+        _ keyring: Keyring, isSelective: Bool = false, warn: @escaping (String) -> Void = { _ in },
+        fetch: ((String) throws -> [UInt8])? = nil
     ) {
         (self.keyring, self.isSelective, self.warn, self.fetch) = (keyring, isSelective, warn, fetch)
     }

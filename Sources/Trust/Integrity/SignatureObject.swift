@@ -51,7 +51,8 @@ struct SignatureObject {
             guard !material.pem.isEmpty else { throw .noKeyMaterial(kind: "DSSE envelope") }
             guard let key = envelope.acceptedKey(material.pem) else {
                 throw .unknownSigner(
-                    signature: descriptor.id, why: "dsse: verify envelope failed: accepted signatures do not match threshold, Found: 0, Expected 1")
+                    signature: descriptor.id,
+                    why: "dsse: verify envelope failed: accepted signatures do not match threshold, Found: 0, Expected 1")
             }
             return (envelope.payload, Signer(pemFingerprint: key.fingerprint))
         case .clearSigned(let message):
@@ -63,7 +64,9 @@ struct SignatureObject {
                 guard verdict.key == nil, verdict.keyID.count == 16 else { throw .badSignature(signature: descriptor.id, why: failure) }
                 throw .unknownSigner(signature: descriptor.id, why: "\(failure); `singularity key pull \(verdict.keyID)` gets the key")
             }
-            guard let key = verdict.key else { throw .badSignature(signature: descriptor.id, why: "openpgp: signature made by unknown entity") }
+            guard let key = verdict.key else {
+                throw .badSignature(signature: descriptor.id, why: "openpgp: signature made by unknown entity")
+            }
             guard named == key.fingerprint else { throw .wrongSigner }
             return (message.text, Signer(openPGP: key))
         }

@@ -44,7 +44,8 @@ package struct KeyPackets {
             guard let first = number(1, at: position + 1) else { return nil }
             switch first {
             case 0..<192: (tag, start, length) = (head & 63, position + 2, first)
-            case 192..<224: (tag, start, length) = (head & 63, position + 3, number(1, at: position + 2).map { (first - 192) << 8 + $0 + 192 })
+            case 192..<224:
+                (tag, start, length) = (head & 63, position + 3, number(1, at: position + 2).map { (first - 192) << 8 + $0 + 192 })
             case 255: (tag, start, length) = (head & 63, position + 6, number(4, at: position + 2))
             // Lengths in parts are for data, not for keys.
             default: return nil

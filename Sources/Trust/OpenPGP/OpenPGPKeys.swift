@@ -112,7 +112,8 @@ public final class OpenPGPKeys {
         _ = rnp.rnp_key_have_secret(key, &hasSecret)
         if hasSecret { _ = rnp.rnp_key_is_protected(key, &isProtected) }
         return OpenPGPKey(
-            fingerprint: fingerprint, userIDs: names, created: Int64(created), expires: lifetime == 0 ? nil : Int64(created) + Int64(lifetime),
+            fingerprint: fingerprint, userIDs: names, created: Int64(created),
+            expires: lifetime == 0 ? nil : Int64(created) + Int64(lifetime),
             bits: Int(bits), algorithm: text { rnp.rnp_key_get_alg(key, $0) }, isRevoked: isRevoked, hasSecret: hasSecret,
             isProtected: isProtected, place: places[fingerprint] ?? .local)
     }
@@ -261,7 +262,9 @@ public final class OpenPGPKeys {
 
     /// Whether a pass phrase is that of a secret key.
     public func isPassphrase(_ passphrase: SecretBytes, of fingerprint: String) -> Bool {
-        withKey("fingerprint", fingerprint) { key in Self.withCString(passphrase) { phrase in OpenPGPLibrary.quietly { rnp.rnp_key_unlock(key, phrase) } } == 0 } ?? false
+        withKey("fingerprint", fingerprint) { key in
+            Self.withCString(passphrase) { phrase in OpenPGPLibrary.quietly { rnp.rnp_key_unlock(key, phrase) } } == 0
+        } ?? false
     }
 
     /// Makes a pair of RSA keys: one that certifies and signs, and a subkey to encrypt with.

@@ -37,7 +37,8 @@ public enum SigningKey: Sendable {
         } else if let key = try? P521.Signing.PrivateKey(pemRepresentation: one) {
             self = .p521(key)
         } else {
-            throw .key("Failed to load key material: the private key is none of RSA (2048 bits and more), ECDSA (P-256, P-384, P-521) and Ed25519")
+            throw .key(
+                "Failed to load key material: the private key is none of RSA (2048 bits and more), ECDSA (P-256, P-384, P-521) and Ed25519")
         }
     }
 

@@ -33,7 +33,8 @@ public enum VerificationKey: Sendable {
         } else if let key = try? P521.Signing.PublicKey(pemRepresentation: one) {
             self = .p521(key)
         } else {
-            throw .key("Failed to load key material: the public key is none of RSA (2048 bits and more), ECDSA (P-256, P-384, P-521) and Ed25519")
+            throw .key(
+                "Failed to load key material: the public key is none of RSA (2048 bits and more), ECDSA (P-256, P-384, P-521) and Ed25519")
         }
     }
 

@@ -32,7 +32,9 @@ public struct PolicyDecision {
         let material = KeyMaterial(pem: line.rule.pem, openPGP: line.rule.usesOpenPGP ? openPGP() : nil)
         let verifier = try ImageVerifier(file, source, material)
         try verifier.checkGrouping()
-        guard let primary = file.primaryPartition, let group = primary.group else { throw .policy("\(path): it has no root file system that is signed") }
+        guard let primary = file.primaryPartition, let group = primary.group else {
+            throw .policy("\(path): it has no root file system that is signed")
+        }
         var (signers, objects) = try signers(verifier, .group(group))
         if signers.isEmpty && line.allowsLegacy { (signers, objects) = try self.signers(verifier, .legacyObject(primary.id)) }
         if let objection = line.rule.objection(to: signers) { throw .policy("\(path): \(objection)") }

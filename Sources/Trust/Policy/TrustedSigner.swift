@@ -18,7 +18,8 @@ public enum TrustedSigner: Sendable {
         }
         let pem: String
         do throws(SystemError) { pem = try Files.readText(text, limit: 1 << 20) } catch {
-            throw .policy("\"\(text)\" is neither a fingerprint of 16 or 40 digits nor a PEM file that can be read: \(error.reason.lowercased())")
+            throw .policy(
+                "\"\(text)\" is neither a fingerprint of 16 or 40 digits nor a PEM file that can be read: \(error.reason.lowercased())")
         }
         if pem.contains("-----BEGIN CERTIFICATE-----") {
             // Behind the certificate its issuers may stand, up to the root that is trusted.

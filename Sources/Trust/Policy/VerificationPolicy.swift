@@ -61,7 +61,8 @@ public struct VerificationPolicy: Sendable {
         }
     }
 
-    private static let form = "write `images DIRECTORY|* signed by [any of|all of] KEY, KEY`, `signed by anyone known`, `not signed by KEY`, `unsigned allowed` or `refused`"
+    private static let form =
+        "write `images DIRECTORY|* signed by [any of|all of] KEY, KEY`, `signed by anyone known`, `not signed by KEY`, `unsigned allowed` or `refused`"
 
     private static func line(_ words: [String]) throws(TrustError) -> Line {
         guard words.count >= 3, words[0] == "images", words[1] == "*" || words[1].hasPrefix("/") else { throw .policy(form) }

@@ -22,8 +22,10 @@ public enum CodeCertificate {
         guard let leaf = try? Certificate(pemEncoded: pem) else {
             throw .certificate("the certificate cannot be read; a file with one -----BEGIN CERTIFICATE----- is wanted")
         }
-        let store = try roots.map { (text) throws(TrustError) in CertificateStore(try bundle(text, "root certificates")) } ?? .systemTrustRoots
-        let between = CertificateStore(try intermediates.map { (text) throws(TrustError) in try bundle(text, "intermediate certificates") } ?? [])
+        let store =
+            try roots.map { (text) throws(TrustError) in CertificateStore(try bundle(text, "root certificates")) } ?? .systemTrustRoots
+        let between = CertificateStore(
+            try intermediates.map { (text) throws(TrustError) in try bundle(text, "intermediate certificates") } ?? [])
         let result: CertificateValidationResult
         do {
             result = try Blocking.run {
@@ -60,12 +62,13 @@ public enum CodeCertificate {
         var failure = "its check was broken off"
         let answer: [UInt8]?
         do throws(SystemError) {
-            answer = try Process.inChild({
-                do throws(TrustError) {
-                    let key = try key(pem: first.pemString, roots: last, intermediates: between.isEmpty ? nil : between, ocsp: nil)
-                    return Array("+\(key.pem)".utf8)
-                } catch { return Array("-\(error)".utf8) }
-            }, failed: { _ in })
+            answer = try Process.inChild(
+                {
+                    do throws(TrustError) {
+                        let key = try key(pem: first.pemString, roots: last, intermediates: between.isEmpty ? nil : between, ocsp: nil)
+                        return Array("+\(key.pem)".utf8)
+                    } catch { return Array("-\(error)".utf8) }
+                }, failed: { _ in })
         } catch { throw .policy("\(name): \(error)") }
         let text = String(decoding: (answer ?? []).dropFirst(), as: UTF8.self)
         if answer?.first == UInt8(ascii: "-") { failure = text }
@@ -92,7 +95,8 @@ public enum CodeCertificate {
     /// The peers' words for why a chain is refused.
     private static func reason(_ result: CertificateValidationResult, _ leaf: Certificate) -> String {
         guard case .couldNotValidate(let failures) = result, let first = failures.first else {
-            return "certificate signed by unknown authority; give the certificates of its issuers with --certificate-roots and --certificate-intermediates"
+            return
+                "certificate signed by unknown authority; give the certificates of its issuers with --certificate-roots and --certificate-intermediates"
         }
         let text = first.policyFailureReason.description
         if text == CodeSigningPolicy.refusal { return text }

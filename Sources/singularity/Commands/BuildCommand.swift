@@ -32,7 +32,8 @@ let buildCommand = Command(
             """,
         examples: [
             "singularity build app.sif app.def", "singularity build deb.sif docker://debian:12",
-            "singularity build --verify-against app.sif app.def", "singularity build --sandbox dir/ deb.sif", "singularity build --build-arg VERSION=3 app.sif app.def",
+            "singularity build --verify-against app.sif app.def", "singularity build --sandbox dir/ deb.sif",
+            "singularity build --build-arg VERSION=3 app.sif app.def",
         ],
         options: ImageFetching.options + ImageWriting.options + EncryptionOptions.making + Building.options, argumentCount: 1...2)
 ) { parsed, log in
@@ -91,7 +92,9 @@ struct Building {
         if Environment["SOURCE_DATE_EPOCH"] == nil { setenv("SOURCE_DATE_EPOCH", "\(try RebuildComparison.buildTime(of: old))", 1) }
         let source = parsed.arguments[parsed.arguments.count - 1]
         let isKept = parsed.arguments.count == 2
-        let target = isKept ? parsed.arguments[0] : "\(Self.temporaryFolder(parsed))/singularity-rebuild-\(getpid())-\(UInt32.random(in: 0 ... .max)).sif"
+        let target =
+            isKept
+            ? parsed.arguments[0] : "\(Self.temporaryFolder(parsed))/singularity-rebuild-\(getpid())-\(UInt32.random(in: 0 ... .max)).sif"
         defer { if !isKept { unlink(target) } }
         try build(target, source, keepsLayers: false)
         let differences = try RebuildComparison(old, target).differences
@@ -114,7 +117,9 @@ struct Building {
         }
         let encryption = try EncryptionOptions.encryption(parsed, log)
         if encryption != nil {
-            guard case .sif = target else { throw CommandError("--encrypt: only SIF files can be encrypted; leave --format, --sandbox and the name's ending out") }
+            guard case .sif = target else {
+                throw CommandError("--encrypt: only SIF files can be encrypted; leave --format, --sandbox and the name's ending out")
+            }
         }
         try check(target)
         if case .address(let address) = source, case .sif(let path) = target, !parsed.has("update"), !address.isImageFile {

@@ -13,7 +13,8 @@ enum EncryptionOptions {
     static let opening = [
         OptionSpec("passphrase", nil, .flag, "ask for the pass phrase of an encrypted image"),
         OptionSpec(
-            "passphrase-file", nil, .value("path"), "file with the pass phrase of an encrypted image in its first line; - is standard input"),
+            "passphrase-file", nil, .value("path"), "file with the pass phrase of an encrypted image in its first line; - is standard input"
+        ),
         OptionSpec("pem-path", nil, .array("path"), "private RSA key for an encrypted image, a PEM file"),
     ]
 
@@ -27,10 +28,11 @@ enum EncryptionOptions {
     ]
 
     /// To make one of another, which may be encrypted itself.
-    static let making = encrypting + [
-        OptionSpec("source-pem-path", nil, .array("path"), "private RSA key for an encrypted source (default: those of --pem-path)"),
-        OptionSpec("source-passphrase-file", nil, .value("path"), "file with the pass phrase of an encrypted source"),
-    ]
+    static let making =
+        encrypting + [
+            OptionSpec("source-pem-path", nil, .array("path"), "private RSA key for an encrypted source (default: those of --pem-path)"),
+            OptionSpec("source-passphrase-file", nil, .value("path"), "file with the pass phrase of an encrypted source"),
+        ]
 
     private static let instead =
         "set SINGULARITY_ENCRYPTION_PASSPHRASE, or give a file with --passphrase-file or a key with --pem-path"
@@ -60,7 +62,9 @@ enum EncryptionOptions {
         if asks { keys.passphrase = try Terminal.askSecret("Enter encryption passphrase: ", instead: instead) }
         guard keys.isEmpty else { return keys }
         if let path = Environment.setting("ENCRYPTION_PEM_PATH") { try add(path, to: &keys, isOnly: true) }
-        if let pem = Environment.setting("ENCRYPTION_PEM_DATA") { try keys.add(privateKeyPEM: pem, name: "SINGULARITY_ENCRYPTION_PEM_DATA") }
+        if let pem = Environment.setting("ENCRYPTION_PEM_DATA") {
+            try keys.add(privateKeyPEM: pem, name: "SINGULARITY_ENCRYPTION_PEM_DATA")
+        }
         if let text = Environment.setting("ENCRYPTION_PASSPHRASE"), !text.isEmpty { keys.passphrase = SecretBytes(text) }
         return keys
     }
@@ -71,7 +75,9 @@ enum EncryptionOptions {
     }
 
     private static func pem(_ path: String) throws -> String {
-        do { return try Files.readText(path, limit: 1 << 20) } catch { throw CommandError("could not read the key \(path): \(error.reason)") }
+        do { return try Files.readText(path, limit: 1 << 20) } catch {
+            throw CommandError("could not read the key \(path): \(error.reason)")
+        }
     }
 
     /// How a new image shall be encrypted; nil for a plain one.

@@ -27,7 +27,9 @@ let keyCommands = [
         spec: CommandSpec(
             "key list", arguments: "", summary: "List the keys of a keyring",
             examples: ["singularity key list", "singularity key list --secret"],
-            options: [OptionSpec("secret", "s", .flag, "the secret keys", aliases: ["private"]), KeyStore.globalOption, KeyStore.folderOption],
+            options: [
+                OptionSpec("secret", "s", .flag, "the secret keys", aliases: ["private"]), KeyStore.globalOption, KeyStore.folderOption,
+            ],
             argumentCount: 0...0)
     ) { parsed, _ in
         let isSecret = parsed.has("secret")
@@ -54,7 +56,9 @@ let keyCommands = [
     Command(
         spec: CommandSpec(
             "key export", arguments: "<file>", summary: "Write a key to a file",
-            examples: ["singularity key export --armor me.asc", "singularity key export --secret --fingerprint 9C3C1B1B23E755F7 backup.pgp"],
+            examples: [
+                "singularity key export --armor me.asc", "singularity key export --secret --fingerprint 9C3C1B1B23E755F7 backup.pgp",
+            ],
             options: [
                 OptionSpec("secret", "s", .flag, "the secret key"), OptionSpec("armor", "a", .flag, "as text"),
                 OptionSpec("fingerprint", nil, .value("digits"), "the key with this fingerprint, without asking"), KeyStore.globalOption,
@@ -147,7 +151,9 @@ private func unlock(_ parsed: ParsedArguments) throws {
     guard key.isProtected else { throw CommandError("the key \(key.fingerprint) has no pass phrase") }
     guard let seconds = UInt32(parsed["timeout"] ?? "3600") else { throw CommandError("--timeout: give a number of seconds") }
     let phrase = try Passphrases.given(parsed) ?? Terminal.askSecret("Enter key passphrase : ", instead: "give it with --passphrase-file")
-    guard ring.isPassphrase(phrase, of: key.fingerprint) else { throw CommandError("the pass phrase is not that of the key \(key.fingerprint)") }
+    guard ring.isPassphrase(phrase, of: key.fingerprint) else {
+        throw CommandError("the pass phrase is not that of the key \(key.fingerprint)")
+    }
     guard KernelKeys.keep(phrase, as: Passphrases.kernelName(key.fingerprint), seconds: seconds) else {
         throw CommandError("this kernel keeps no secrets for users (\(SystemError.last("add_key").reason)); use --passphrase-file")
     }
@@ -199,7 +205,8 @@ private func exportKey(_ parsed: ParsedArguments) throws {
 private func remove(_ parsed: ParsedArguments, _ ring: OpenPGPKeys, _ file: String, secret: Bool) throws {
     let digits = OpenPGPKey.digits(parsed.arguments[0])
     guard digits.count == 40, Hexadecimal.bytes(digits) != nil else {
-        throw CommandError("Unable to remove \(secret ? "private" : "public") key: \(parsed.arguments[0]) is not a fingerprint of 40 digits")
+        throw CommandError(
+            "Unable to remove \(secret ? "private" : "public") key: \(parsed.arguments[0]) is not a fingerprint of 40 digits")
     }
     let keys = try ring.keys
     guard keys.contains(where: { $0.fingerprint == digits }) else {
@@ -221,7 +228,9 @@ private func pull(_ parsed: ParsedArguments) throws {
     // A server may answer with anything: only what was asked for is taken.
     let keys = try OpenPGPKeys()
     try keys.load(answer, from: .remote, name: server.name)
-    guard let key = try keys.keys.first(where: { $0.isNamed(digits) }) else { throw CommandError("\(server.name) sent another key than 0x\(digits)") }
+    guard let key = try keys.keys.first(where: { $0.isNamed(digits) }) else {
+        throw CommandError("\(server.name) sent another key than 0x\(digits)")
+    }
     let added = try KeyStore.add(
         try keys.export(key.fingerprint, secret: false, armored: false), name: server.name, parsed)
     let keyring = KeyStore.keyring(parsed)

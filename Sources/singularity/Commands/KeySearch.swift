@@ -7,10 +7,12 @@ enum KeySearch {
         var out = "Showing \(entries.count) results\n\n"
         func padded(_ text: String, _ width: Int) -> String { text + String(repeating: " ", count: max(1, width - text.count)) }
         if isLong {
-            out += padded("FINGERPRINT", 42) + padded("ALGORITHM", 11) + padded("BITS", 6) + padded("CREATION DATE", 31)
+            out +=
+                padded("FINGERPRINT", 42) + padded("ALGORITHM", 11) + padded("BITS", 6) + padded("CREATION DATE", 31)
                 + padded("EXPIRATION DATE", 31) + padded("STATUS", 11) + "NAME/EMAIL\n"
             for entry in entries {
-                out += padded(entry.key, 42) + padded(algorithm(entry.algorithm), 11) + padded("\(entry.bits)", 6)
+                out +=
+                    padded(entry.key, 42) + padded(algorithm(entry.algorithm), 11) + padded("\(entry.bits)", 6)
                     + padded(entry.created.map(Listing.time) ?? "", 31) + padded(entry.expires.map(Listing.time) ?? "", 31)
                     + padded(status(entry, now), 11) + names(entry, 42 + 11 + 6 + 31 + 31 + 11)
             }

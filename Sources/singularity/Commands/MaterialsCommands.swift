@@ -12,7 +12,8 @@ let materialsCommands = [
     Command(
         spec: CommandSpec(
             "sbom diff", arguments: "<old> <new>", summary: "Show how the packages in two images differ",
-            details: "Packages of distributions (dpkg, rpm, apk, pacman), Python, conda, npm and R. The status is 0 where nothing differs, 1 otherwise.",
+            details:
+                "Packages of distributions (dpkg, rpm, apk, pacman), Python, conda, npm and R. The status is 0 where nothing differs, 1 otherwise.",
             examples: ["singularity sbom diff app-1.sif app-2.sif"],
             options: [OptionSpec("json", "j", .flag, "print JSON")] + EncryptionOptions.opening, argumentCount: 2...2)
     ) { parsed, _ in

@@ -33,7 +33,9 @@ enum Passphrases {
 
     /// The first line of a file, without its end.
     static func firstLine(of path: String) throws -> SecretBytes {
-        var bytes = path == "-" ? try Files.read(OwnedDescriptor(dup(0)), name: "standard input", limit: 1 << 16) : try Files.read(path, limit: 1 << 16)
+        var bytes =
+            path == "-"
+            ? try Files.read(OwnedDescriptor(dup(0)), name: "standard input", limit: 1 << 16) : try Files.read(path, limit: 1 << 16)
         defer { bytes.withUnsafeMutableBytes { SecretBytes.wipe($0) } }
         var line = Array(bytes.prefix { $0 != UInt8(ascii: "\n") && $0 != UInt8(ascii: "\r") })
         guard !line.isEmpty else { throw CommandError("\(path): its first line, which should be the pass phrase, is empty") }

@@ -85,7 +85,8 @@ struct ImageConversion {
         let verification = parsed["verify"].flatMap { $0 == "no" || $0 == "false" ? nil : $0 }
         if verification != nil, !source.isImageFile {
             throw CommandError(
-                "--verify: images of this kind of address have no signatures that could be checked; pull a SIF (oras://, library:// or https://)")
+                "--verify: images of this kind of address have no signatures that could be checked; pull a SIF (oras://, library:// or https://)"
+            )
         }
         if source.isImageFile {
             let file = try ConvertedImage.path(of: source, in: RunnableImage.folder, fetch, options, observer: bar, log: log)

@@ -23,7 +23,8 @@ let recipientCommands = [
     },
     Command(
         spec: CommandSpec(
-            "recipient add", arguments: "<image> <public-key.pem...>", summary: "Let the owners of further RSA keys open an encrypted image",
+            "recipient add", arguments: "<image> <public-key.pem...>",
+            summary: "Let the owners of further RSA keys open an encrypted image",
             details: """
                 Whoever can open the image can do it: with --pem-path or the pass phrase. Signatures of the image end with it, as they
                 cover who can open it; sign it anew.

@@ -148,7 +148,8 @@ enum Running {
     ]
 
     static let options =
-        fileSystems + environment + namespaces + rights + devices + limits + others + explaining + EncryptionOptions.opening + ImageFetching.options
+        fileSystems + environment + namespaces + rights + devices + limits + others + explaining + EncryptionOptions.opening
+        + ImageFetching.options
 
     static let shellOption = OptionSpec("shell", "s", .value("path"), "shell of the container to start", environment: ["SHELL"])
 

@@ -22,9 +22,11 @@ let verifyCommand = Command(
             OptionSpec("key", nil, .value("path"), "public key of a PEM file", environment: ["VERIFY_KEY"]),
             OptionSpec("certificate", nil, .value("path"), "X.509 certificate of the signer", environment: ["VERIFY_CERTIFICATE"]),
             OptionSpec(
-                "certificate-intermediates", nil, .value("path"), "certificates between it and a root", environment: ["VERIFY_INTERMEDIATES"]),
+                "certificate-intermediates", nil, .value("path"), "certificates between it and a root",
+                environment: ["VERIFY_INTERMEDIATES"]),
             OptionSpec(
-                "certificate-roots", nil, .value("path"), "certificates that are trusted (default: the system's)", environment: ["VERIFY_ROOTS"]
+                "certificate-roots", nil, .value("path"), "certificates that are trusted (default: the system's)",
+                environment: ["VERIFY_ROOTS"]
             ),
             OptionSpec("ocsp-verify", nil, .flag, "ask whether a certificate was revoked", environment: ["VERIFY_OCSP"]),
             OptionSpec("group-id", "g", .value("number"), "check one group of objects", aliases: ["groupid"]),
@@ -158,7 +160,9 @@ private struct Verification {
             do {
                 try verifier.verify([.group(group)]) { _ in }
             } catch TrustError.notSigned {
-                log.warning("the writable partition (\(objects)) is not covered by a signature; `exec --verify` leaves it out unless --writable is given")
+                log.warning(
+                    "the writable partition (\(objects)) is not covered by a signature; `exec --verify` leaves it out unless --writable is given"
+                )
             } catch {
                 log.warning("the writable partition (\(objects)) is not what was signed: \(error)")
             }

@@ -1,0 +1,172 @@
+import Foundation
+import Testing
+
+/// Encrypted images and data containers, as users of both kinds.
+@Suite(.enabled(if: Site.isPrepared && Site.mayFUSE, "needs scripts/test.sh and /dev/fuse"))
+struct EncryptionTests {
+    static let identities: [Run.Identity] = Site.isRoot ? [.ordinaryUser, .caller] : [.caller]
+
+    @Test(arguments: identities) func imagesOfThePeerRun(_ identity: Run.Identity) throws {
+        let place = try Place(as: identity)
+        let phrase = "\(Site.fixtures)/encrypted-passphrase.sif"
+        let pem = "\(Site.fixtures)/encrypted-pem.sif"
+        let key = "\(Site.fixtures)/enc-key.pem"
+        let environment = ["SINGULARITY_ENCRYPTION_PASSPHRASE": "fixture passphrase"]
+        #expect(try place.run("exec", phrase, "echo", "ran", environment: environment).output == "ran\n")
+        #expect(try place.must("exec", "--pem-path", key, pem, "echo", "ran") == "ran\n")
+        #expect(try place.run("exec", pem, "echo", "ran", environment: ["APPTAINER_ENCRYPTION_PEM_PATH": key]).output == "ran\n")
+        let data = try String(contentsOfFile: key, encoding: .utf8)
+        #expect(try place.run("exec", pem, "echo", "ran", environment: ["APPTAINER_ENCRYPTION_PEM_DATA": data]).output == "ran\n")
+        // Keys are not handed on.
+        let seen = try place.run("exec", phrase, "env", environment: environment)
+        #expect(seen.status == 0 && !seen.output.contains("fixture passphrase"), "\(seen)")
+        for (words, what) in [
+            (["exec", phrase, "true"], "is encrypted: give its key"),
+            (["exec", "--pem-path", key, phrase, "true"], "it opens with a pass phrase"),
+            (["exec", "--pem-path", "\(Site.fixtures)/rsa-key.pem", pem, "true"], "cannot be decrypted"),
+            (["exec", "--pem-path", "\(Site.fixtures)/enc-pub.pem", pem, "true"], "is a public key"),
+            (["exec", "--pem-path", "/nonexistent", pem, "true"], "could not read the key"),
+            (["exec", "--passphrase", phrase, "true"], "there is no terminal"),
+        ] {
+            let refused = try place.run(words)
+            #expect(refused.status == 255 && refused.error.contains(what), "\(words): \(refused)")
+        }
+        let wrong = try place.run("exec", phrase, "true", environment: ["SINGULARITY_ENCRYPTION_PASSPHRASE": "wrong"])
+        #expect(wrong.status == 255 && wrong.error.contains("cannot be decrypted"), "\(wrong)")
+    }
+
+    @Test(arguments: identities) func imagesAreEncryptedRunAndConverted(_ identity: Run.Identity) throws {
+        let place = try Place(as: identity)
+        let image = try place.image()
+        try place.scratch.write("phrase", Array("hunter2\n".utf8))
+        let expected = try place.must("exec", image, "sh", "-c", "cd /usr; find . -type f | sort | head -500 | xargs cat | md5sum")
+        func sum(_ words: String...) throws -> String {
+            try place.must(
+                words[0], words[1], words[2], words[3], "sh", "-c", "cd /usr; find . -type f | sort | head -500 | xargs cat | md5sum")
+        }
+        try place.must("build", "--passphrase-file", "phrase", "phrase.sif", image)
+        #expect(try sum("exec", "--passphrase-file", "phrase", "phrase.sif") == expected)
+        try place.must(
+            "build", "--pem-path", "\(Site.fixtures)/enc-pub.pem", "--pem-path", "\(Site.fixtures)/rsa-pub.pem", "pem.sif", image)
+        #expect(try place.must("sif", "list", "pem.sif").contains("FS (Gocryptfs squashfs/*System/"))
+        #expect(try sum("exec", "--pem-path", "\(Site.fixtures)/enc-key.pem", "pem.sif") == expected)
+        #expect(try sum("exec", "--pem-path", "\(Site.fixtures)/rsa-key.pem", "pem.sif") == expected)
+        // Nothing of what is in it stands in the file.
+        let bytes = try Data(contentsOf: URL(filePath: place.scratch.file("pem.sif")))
+        let listed = try place.must("sif", "list", "pem.sif")
+        #expect(bytes.range(of: Data("debian_version".utf8)) == nil && !listed.contains("SBOM"))
+        // From one key to another, and back to a plain image.
+        try place.must(
+            "build", "--source-pem-path", "\(Site.fixtures)/enc-key.pem", "--passphrase-file", "phrase", "other.sif", "pem.sif")
+        #expect(try sum("exec", "--passphrase-file", "phrase", "other.sif") == expected)
+        try place.must("build", "--source-passphrase-file", "phrase", "back.sif", "other.sif")
+        #expect(try place.run("diff", image, "back.sif").output.split(separator: "\n").allSatisfy { $0.contains("/.singularity.d") })
+        // Another recipient.
+        let refused = try place.run(
+            "recipient", "add", "--pem-path", "\(Site.fixtures)/rsa-key.pem", "phrase.sif", "\(Site.fixtures)/enc-pub.pem")
+        #expect(refused.status == 255, "\(refused)")
+        try place.must("build", "--pem-path", "\(Site.fixtures)/enc-pub.pem", "one.sif", image)
+        try place.must("recipient", "add", "--pem-path", "\(Site.fixtures)/enc-key.pem", "one.sif", "\(Site.fixtures)/rsa-pub.pem")
+        #expect(try place.must("recipient", "list", "one.sif").split(separator: "\n").count == 3)
+        #expect(try sum("exec", "--pem-path", "\(Site.fixtures)/rsa-key.pem", "one.sif") == expected)
+        // Without a key nothing is built.
+        let none = try place.run("build", "--encrypt", "none.sif", image)
+        #expect(none.status == 255 && none.error.contains("needs a key") && !place.scratch.names.contains("none.sif"), "\(none)")
+        let unasked = try place.run("build", "plain.sif", image, environment: ["SINGULARITY_ENCRYPTION_PASSPHRASE": "x"])
+        #expect(unasked.status == 0 && unasked.error.contains("NOT encrypting container"), "\(unasked)")
+        #expect(try place.run("build", "--passphrase-file", "phrase", "--sandbox", "box", image).status == 255)
+    }
+
+    /// Both at once, which no peer can.
+    @Test func encryptedImagesAreSigned() throws {
+        let place = try Place(as: .ordinaryUser)
+        let image = try place.image()
+        try place.must("build", "--pem-path", "\(Site.fixtures)/enc-pub.pem", "e.sif", image)
+        try place.must("sign", "--key", "\(Site.fixtures)/ec-key.pem", "e.sif")
+        try place.must("verify", "--key", "\(Site.fixtures)/ec-pub.pem", "e.sif")
+        let ran = try place.must(
+            "exec", "--verify=\(Site.fixtures)/ec-pub.pem", "--pem-path", "\(Site.fixtures)/enc-key.pem", "e.sif", "echo", "ran")
+        #expect(ran == "ran\n")
+        let added = try place.run("recipient", "add", "--pem-path", "\(Site.fixtures)/enc-key.pem", "e.sif", "\(Site.fixtures)/rsa-pub.pem")
+        #expect(added.status == 0 && added.error.contains("sign it anew"), "\(added)")
+        #expect(try place.run("verify", "--key", "\(Site.fixtures)/ec-pub.pem", "e.sif").status == 255)
+    }
+
+    @Test(arguments: identities) func dataContainersAreEncrypted(_ identity: Run.Identity) throws {
+        let place = try Place(as: identity)
+        let image = try place.image()
+        try place.scratch.write("phrase", Array("hunter2\n".utf8))
+        try Run.program("/bin/sh", ["-c", "mkdir data; echo secret text > data/file"], as: identity, in: place.scratch.path).ok()
+        try place.must("data", "package", "--passphrase-file", "phrase", "d.sif", "data")
+        let bytes = try Data(contentsOf: URL(filePath: place.scratch.file("d.sif")))
+        #expect(bytes.range(of: Data("secret".utf8)) == nil)
+        let read = try place.must("exec", "--passphrase-file", "phrase", "--data", "d.sif:/mnt", image, "cat", "/mnt/file")
+        #expect(read == "secret text\n")
+        #expect(try place.run("exec", "--data", "d.sif:/mnt", image, "cat", "/mnt/file").status == 255)
+        try place.must("instance", "start", image, "one")
+        try place.must("data", "attach", "--passphrase-file", "phrase", "one", "d.sif:/mnt")
+        #expect(try place.must("exec", "instance://one", "cat", "/mnt/file") == "secret text\n")
+        try place.must("data", "detach", "one", "/mnt")
+        try place.must("data", "export", "--passphrase-file", "phrase", "d.sif", "out")
+        #expect(try String(contentsOfFile: place.scratch.file("out/file"), encoding: .utf8) == "secret text\n")
+    }
+
+    /// A program gets an error where the file was changed, never other bytes.
+    @Test func changedImagesGiveErrors() throws {
+        let place = try Place(as: .ordinaryUser)
+        let image = try place.image()
+        try place.scratch.write("phrase", Array("hunter2\n".utf8))
+        try Run.program(
+            "/bin/sh", ["-c", "mkdir data; head -c 3000000 /dev/urandom > data/file"], as: .ordinaryUser, in: place.scratch.path
+        ).ok()
+        try place.must("data", "package", "--passphrase-file", "phrase", "d.sif", "data")
+        var bytes = [UInt8](try Data(contentsOf: URL(filePath: place.scratch.file("d.sif"))))
+        bytes[1_500_000] ^= 4
+        try Data(bytes).write(to: URL(filePath: place.scratch.file("changed.sif")))
+        chmod(place.scratch.file("changed.sif"), 0o644)
+        let read = try place.run("exec", "--passphrase-file", "phrase", "--data", "changed.sif:/mnt", image, "md5sum", "/mnt/file")
+        #expect(read.status == 1 && read.error.contains("Input/output error"), "\(read)")
+    }
+
+    /// The older scheme: a volume that cryptsetup has made.
+    @Test(arguments: ["512", "4096"]) func volumesOfLUKSRun(_ sector: String) throws {
+        guard
+            FileManager.default.isExecutableFile(atPath: "/usr/sbin/cryptsetup")
+                || FileManager.default.isExecutableFile(atPath: "/sbin/cryptsetup")
+        else {
+            Issue.record("cryptsetup is missing")
+            return
+        }
+        let place = try Place("volumesOfLUKSRun-\(sector)", as: .ordinaryUser)
+        let folder = place.scratch.path
+        let list = try place.must("sif", "list", "\(Site.fixtures)/signed-pem.sif")
+        let id = try #require(list.split(separator: "\n").first { $0.contains("*System") }?.split(separator: " ").first)
+        let script = """
+            set -e
+            "$1" sif dump \(id) "$2" > plain
+            truncate -s $((16777216 + $(stat -c %s plain))) volume
+            printf 'luks pass' | cryptsetup luksFormat --batch-mode --type luks2 --sector-size \(sector) --pbkdf-memory 8192 \
+                --pbkdf-parallel 1 --pbkdf-force-iterations 4 --key-file - volume
+            printf 'luks pass' | cryptsetup luksDump --dump-volume-key --batch-mode --volume-key-file key --key-file - volume >/dev/null
+            /usr/bin/python3 - <<'END'
+            from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+            key, plain, size = open("key", "rb").read(), open("plain", "rb").read(), \(sector)
+            plain += bytes(-len(plain) % size)
+            with open("volume", "r+b") as volume:
+                volume.seek(16 << 20)
+                for start in range(0, len(plain), size):
+                    cipher = Cipher(algorithms.AES(key), modes.XTS((start // 512).to_bytes(16, "little"))).encryptor()
+                    volume.write(cipher.update(plain[start:start + size]) + cipher.finalize())
+            END
+            "$1" sif new luks.sif
+            "$1" sif add --datatype 4 --parttype 2 --partfs 1 --partarch 2 --groupid 1 luks.sif volume
+            python3 -c 'f = open("luks.sif", "r+b"); f.seek(4096 + 201); f.write(bytes([5]))'
+            chmod a+r luks.sif
+            """
+        try Run.program("/bin/bash", ["-c", script, "bash", Site.program, "\(Site.fixtures)/signed-pem.sif"], in: folder).ok()
+        let ran = try place.run("exec", "luks.sif", "echo", "ran", environment: ["SINGULARITY_ENCRYPTION_PASSPHRASE": "luks pass"])
+        #expect(ran.output == "ran\n", "\(ran)")
+        let wrong = try place.run("exec", "luks.sif", "echo", "ran", environment: ["SINGULARITY_ENCRYPTION_PASSPHRASE": "luks"])
+        #expect(wrong.status == 255 && wrong.error.contains("opens none of its key slots"), "\(wrong)")
+    }
+}

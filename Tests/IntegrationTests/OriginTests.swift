@@ -1,0 +1,142 @@
+import Foundation
+import Testing
+
+/// What images say of what is in them and how they were made, and builds that give the same again.
+@Suite(.enabled(if: Site.isPrepared && Site.mayFUSE, "needs scripts/test.sh and /dev/fuse"))
+struct OriginTests {
+    private func json(_ text: String) throws -> [String: Any] {
+        try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
+    }
+
+    @Test func imagesListWhatIsInThem() throws {
+        let place = try Place(as: .ordinaryUser)
+        let image = try place.image()
+        let list = try place.must("sif", "list", image)
+        #expect(list.contains("SBOM (spdx-json)") && list.contains("SBOM (cyclonedx-json)"), "\(list)")
+        let expected = try place.must("exec", image, "dpkg-query", "-W", "-f", "${Package} ${Version}\\n").split(separator: "\n")
+        let found = try place.must("inspect", "--sbom", "--format", "list", image).split(separator: "\n").filter { $0.hasPrefix("deb ") }
+        #expect(Set(found.map { $0.dropFirst(4) }) == Set(expected) && expected.count > 50)
+        let spdx = try json(try place.must("inspect", "--sbom", image))
+        #expect((spdx["packages"] as? [Any])?.count == expected.count + 1)
+        let cyclone = try json(try place.must("inspect", "--sbom", "--format", "cyclonedx", image))
+        #expect((cyclone["components"] as? [Any])?.count == expected.count)
+        // One without is looked into.
+        try place.must("build", "--no-sbom", "without.sif", image)
+        let without = try place.must("sif", "list", "without.sif")
+        #expect(!without.contains("SBOM"))
+        let lists = try ["without.sif", image].map { try place.must("inspect", "--sbom", "--format", "list", $0) }
+        #expect(lists[0] == lists[1])
+        #expect(try place.run("sbom", "diff", image, "without.sif").status == 0)
+        // They are covered by a signature.
+        try place.must("sign", "--key", "\(Site.fixtures)/ec-key.pem", image)
+        let verified = try place.must("verify", "--key", "\(Site.fixtures)/ec-pub.pem", image)
+        #expect(verified.components(separatedBy: "|SBOM").count == 3, "\(verified)")
+    }
+
+    @Test func whatDiffersIsListed() throws {
+        let place = try Place(as: .ordinaryUser)
+        let image = try place.image()
+        try place.scratch.write(
+            "a.def",
+            Array(
+                "Bootstrap: localimage\nFrom: \(image)\n%post\n    mkdir -p /opt/thing-1.0.dist-info\n    printf 'Name: thing\\nVersion: 1.0\\n' > /opt/thing-1.0.dist-info/METADATA\n"
+                    .utf8))
+        try place.must("build", "new.sif", "a.def")
+        let diff = try place.run("sbom", "diff", image, "new.sif")
+        #expect(diff.status == 1 && diff.output == "+ pypi thing 1.0\n", "\(diff)")
+        let back = try place.run("sbom", "diff", "--json", "new.sif", image)
+        #expect(back.output.contains("\"removed\""), "\(back)")
+    }
+
+    @Test func packagesOfRPMAreFound() throws {
+        let place = try Place(as: .ordinaryUser)
+        // A header as RPM stores it: an index of entries and their data.
+        let script = """
+            import os, sqlite3, struct
+            def header(**texts):
+                tags = dict(name=1000, version=1001, release=1002, license=1014, arch=1022)
+                index, data = b"", b""
+                for key, text in texts.items():
+                    index += struct.pack(">IIII", tags[key], 6, len(data), 1)
+                    data += text.encode() + b"\\0"
+                return struct.pack(">II", len(texts), len(data)) + index + data
+            os.makedirs("box/var/lib/rpm")
+            base = sqlite3.connect("box/var/lib/rpm/rpmdb.sqlite")
+            base.execute("PRAGMA journal_mode=wal")
+            base.execute("CREATE TABLE Packages (hnum INTEGER PRIMARY KEY, blob BLOB NOT NULL)")
+            for fields in [dict(name="bash", version="5.2", release="1.fc40", license="GPL-3.0", arch="x86_64"), dict(name="gpg-pubkey", version="1", release="1")]:
+                base.execute("INSERT INTO Packages (blob) VALUES (?)", (header(**fields),))
+            base.commit()
+            base.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            base.close()
+            """
+        try Run.program("/usr/bin/python3", ["-c", script], as: .ordinaryUser, in: place.scratch.path).ok()
+        #expect(try place.must("inspect", "--sbom", "--format", "list", "box") == "rpm bash 5.2-1.fc40\n")
+    }
+
+    @Test func imagesTellHowTheyWereMade() throws {
+        let place = try Place(as: .ordinaryUser)
+        let image = try place.image("base.sif")
+        try place.scratch.write("input", Array("input\n".utf8))
+        try place.scratch.write(
+            "a.def",
+            Array("Bootstrap: localimage\nFrom: \(image)\n%arguments\nV=1\n%files\ninput /opt/input\n%environment\nexport V={{ V }}\n".utf8)
+        )
+        try place.must("build", "--build-arg", "V=2", "a.sif", "a.def")
+        let statement = try json(try place.must("inspect", "--provenance", "a.sif"))
+        #expect(statement["_type"] as? String == "https://in-toto.io/Statement/v1")
+        #expect(statement["predicateType"] as? String == "https://slsa.dev/provenance/v1")
+        let subject = try #require((statement["subject"] as? [[String: Any]])?.first)
+        let number = try #require((subject["name"] as? String)?.split(separator: " ").last)
+        let digest = try #require((subject["digest"] as? [String: String])?["sha256"])
+        let dumped = try place.run("sif", "dump", String(number), "a.sif")
+        try dumped.bytes.write(to: URL(filePath: place.scratch.file("partition")))
+        let sum = try Run.program("/usr/bin/sha256sum", [place.scratch.file("partition")]).output
+        #expect(sum.hasPrefix(digest), "\(sum) \(digest)")
+        let definition = try #require((statement["predicate"] as? [String: Any])?["buildDefinition"] as? [String: Any])
+        let parameters = try #require(definition["externalParameters"] as? [String: Any])
+        #expect(parameters["arguments"] as? [String: String] == ["V": "2"])
+        let dependencies = try #require(definition["resolvedDependencies"] as? [[String: Any]])
+        let base = try Run.program("/usr/bin/sha256sum", [place.scratch.file("base.sif")]).output.prefix(64)
+        #expect((dependencies.first?["digest"] as? [String: String])?["sha256"] == String(base))
+        #expect(dependencies.contains { ($0["uri"] as? String)?.hasSuffix("input") ?? false })
+    }
+
+    /// Whoever builds it, however their ids are mapped, and whatever is in their caches.
+    @Test func twoUsersGetTheSameBytes() throws {
+        let recipe =
+            "Bootstrap: localimage\nFrom: \(try Site.debian.get())\n%files\ninput /opt/input\n%post\n    mkdir /opt/x\n    date > /dev/null\n    echo text > /opt/x/y\n    chown 33:33 /opt/x/y\n"
+        var sums: Set<String> = []
+        for (index, (identity, options))
+            in ([(Run.Identity.ordinaryUser, []), (.ordinaryUser, ["--ignore-subuid", "--no-layer-cache"]), (.caller, [])]
+            as [(Run.Identity, [String])]).enumerated()
+        {
+            let place = try Place("twoUsers-\(index)", as: identity)
+            try place.scratch.write("input", Array("input\n".utf8))
+            utimes(place.scratch.file("input"), [timeval(tv_sec: 1_700_000_000, tv_usec: 0), timeval(tv_sec: 1_700_000_000, tv_usec: 0)])
+            try place.scratch.write("a.def", Array(recipe.utf8))
+            let built = try place.run(["build"] + options + ["a.sif", "a.def"], environment: ["SOURCE_DATE_EPOCH": "1700000000"])
+            try #require(built.status == 0, "\(built)")
+            sums.insert(String(try Run.program("/usr/bin/sha256sum", [place.scratch.file("a.sif")]).output.prefix(64)))
+            sleep(1)
+        }
+        #expect(sums.count == 1)
+    }
+
+    @Test func aBuildIsComparedWithWhatItShouldGive() throws {
+        let place = try Place(as: .ordinaryUser)
+        let recipe = "Bootstrap: localimage\nFrom: \(try Site.debian.get())\n%post\n    echo one > /opt/file\n"
+        try place.scratch.write("a.def", Array(recipe.utf8))
+        let built = try place.run("build", "a.sif", "a.def", environment: ["SOURCE_DATE_EPOCH": "1700000000"])
+        try #require(built.status == 0, "\(built)")
+        let same = try place.run("build", "--verify-against", "a.sif", "a.def")
+        #expect(same.status == 0 && same.output == "same: a.def gives a.sif\n", "\(same)")
+        // A signature is no difference.
+        try place.must("sign", "--key", "\(Site.fixtures)/ec-key.pem", "a.sif")
+        #expect(try place.run("build", "--verify-against", "a.sif", "a.def").status == 0)
+        try place.scratch.write("b.def", Array(recipe.replacingOccurrences(of: "one", with: "two").utf8))
+        let different = try place.run("build", "--verify-against", "a.sif", "b.def")
+        #expect(different.status == 1 && different.output.contains("/opt/file: changed"), "\(different)")
+        #expect(place.scratch.names == ["a.def", "a.sif", "b.def", "conf"])
+    }
+}
