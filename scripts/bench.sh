@@ -273,3 +273,4 @@ if [ "$(id -u)" -eq 0 ]; then
 fi
 
 . scripts/bench-data.sh
+. scripts/bench-trust.sh

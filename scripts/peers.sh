@@ -7,7 +7,7 @@ folder=${1:-$PWD/.build/peers}
 [ "$(id -u)" -eq 0 ] || { echo "make peers needs root: it uses the root file system with chroot" >&2; exit 1; }
 if [ ! -x "$folder/usr/bin/apptainer" ]; then
     rm -rf "$folder"
-    mmdebstrap --quiet --variant=minbase --include=apptainer,ca-certificates,squashfuse,fuse-overlayfs,fuse2fs,e2fsprogs,uidmap,procps \
+    mmdebstrap --quiet --variant=minbase --include=apptainer,ca-certificates,squashfuse,fuse-overlayfs,fuse2fs,e2fsprogs,gocryptfs,uidmap,procps \
         --aptopt='Acquire::Languages "none"' --aptopt='Acquire::Check-Valid-Until "false"' unstable "$folder"
     chroot "$folder" useradd -m -u 1000 peer
     echo "127.0.0.1 localhost" > "$folder/etc/hosts"

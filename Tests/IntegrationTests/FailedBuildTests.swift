@@ -59,7 +59,7 @@ struct FailedBuildTests {
         ("Bootstrap: debootstrap\nOSVersion: x\n", "needs a line \"mirrorurl"),
         ("Bootstrap: zypper\nMirrorURL: x\n", "install the package zypper"),
         ("Bootstrap: scratch\n%psot\n", "did you mean %post?"),
-        ("Bootstrap: docker\nFrom: a\nFingerprints: 1234\n", "cannot check signatures"),
+        ("Bootstrap: docker\nFrom: a\nFingerprints: 1234\n", "has no signatures that could be checked"),
         ("Bootstrap: docker\nFrom: {{ X }}\n", "build var X is not defined"),
     ])
     func badRecipesAreExplained(_ text: String, _ message: String) throws {

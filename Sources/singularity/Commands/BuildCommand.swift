@@ -38,7 +38,7 @@ let buildCommand = Command(
         options: ImageFetching.options + ImageWriting.options + EncryptionOptions.making + Building.options, argumentCount: 1...2)
 ) { parsed, log in
     if let old = parsed["verify-against"] { return try Building(parsed, log).rebuild(old) }
-    guard parsed.arguments.count == 2 else { throw CommandError("build needs a target and a source: singularity build app.sif app.def") }
+    guard parsed.arguments.count == 2 else { throw ReportedFailure(message: "accepts 2 arg(s), received \(parsed.arguments.count)") }
     try Building(parsed, log).build(parsed.arguments[0], parsed.arguments[1])
     return 0
 }
