@@ -46,7 +46,7 @@ for what in plain secret; do
     done | report "singularity, $what"
 done
 if [ -n "$apptainer" ]; then
-    cp "$work/secret.sif" "$work/decrypt.pem" "$work/encrypt.pem" "$work/plain.sif" "$peers/bench/"; chmod 644 "$peers"/bench/*.pem "$peers"/bench/*.sif
+    cp "$work/read.sh" "$work/secret.sif" "$work/decrypt.pem" "$work/encrypt.pem" "$work/plain.sif" "$peers/bench/"; chmod 644 "$peers"/bench/*.pem "$peers"/bench/*.sif
     best "Apptainer build --encrypt" "" $apptainer build -F --encrypt --pem-path /bench/encrypt.pem /bench/theirs.sif /bench/plain.sif
     for what in plain secret; do
         for _ in 1 2 3; do $apptainer exec -c --no-home --pem-path /bench/decrypt.pem -B /bench:/opt "/bench/$what.sif" sh /opt/read.sh / /opt/list 2>/dev/null; done | report "Apptainer, $what"

@@ -4,6 +4,7 @@ import CGcrypt
 enum Library {
     /// Its own start-up; secret memory is ours (``SecretBytes``), and its random numbers are not used.
     private static let isReady: Bool = {
+        cgcrypt_use_own_memory()
         guard gcry_check_version("1.10.0") != nil else { return false }
         return cgcrypt_control(GCRYCTL_DISABLE_SECMEM) && cgcrypt_control(GCRYCTL_INITIALIZATION_FINISHED)
     }()

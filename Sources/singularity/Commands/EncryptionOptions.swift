@@ -56,6 +56,7 @@ enum EncryptionOptions {
 
     /// In the peers' order: options, then the environment.
     private static func keys(pemFiles: [String], passphraseFile: String?, asks: Bool) throws -> EncryptionKeys {
+        CoreDumps.forbid()
         var keys = EncryptionKeys()
         for path in pemFiles { try add(path, to: &keys, isOnly: pemFiles.count == 1) }
         if let passphraseFile { keys.passphrase = try Passphrases.firstLine(of: passphraseFile) }
@@ -89,6 +90,7 @@ enum EncryptionOptions {
             }
             return nil
         }
+        CoreDumps.forbid()
         if !pemFiles.isEmpty {
             return try ImageEncryption(recipients: try pemFiles.map { try Recipient(pem: try pem($0), name: $0) })
         }

@@ -44,6 +44,7 @@ enum KeyStore {
     }
 
     static func secretKeys(_ parsed: ParsedArguments) throws -> OpenPGPKeys {
+        CoreDumps.forbid()
         let keys = try OpenPGPKeys()
         try keyring(parsed).loadSecret(into: keys)
         return keys

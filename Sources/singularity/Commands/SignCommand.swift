@@ -42,6 +42,7 @@ let signCommand = Command(
         let key: ImageSigner.Key
         if let file = parsed["key"] {
             log.info("Signing image with key material from '\(file)'")
+            CoreDumps.forbid()
             key = .pem(try SigningKey(pem: try SignatureOptions.text(of: file)))
         } else {
             log.info("Signing image with PGP key material")

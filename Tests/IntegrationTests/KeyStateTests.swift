@@ -1,0 +1,87 @@
+import Foundation
+import Testing
+
+/// Keys that have expired or were revoked, made by GnuPG.
+@Suite(.enabled(if: Site.isPrepared, "needs scripts/test.sh"))
+struct KeyStateTests {
+    /// A signed image, and the public key as GnuPG has it after `change`.
+    private func verification(_ change: String, name: String) throws -> Run {
+        let place = try Place(name, as: .ordinaryUser)
+        let folder = place.scratch.path
+        func sh(_ script: String) throws -> Run {
+            try Run.program(
+                "/bin/sh", ["-ec", script], as: .ordinaryUser, environment: ["GNUPGHOME": place.scratch.file("gnupg")], in: folder)
+        }
+        defer { _ = try? sh("gpgconf --kill all") }
+        try sh(
+            """
+            mkdir -m 700 gnupg
+            gpg --batch --quiet --passphrase '' --quick-gen-key 'G <g@example.org>' rsa2048 sign never
+            gpg --batch --quiet --export-secret-keys > secret
+            cp \(Site.fixtures)/tiny.sif a.sif
+            chmod u+w a.sif
+            """
+        ).ok()
+        try place.must("key", "import", "secret")
+        try place.must("sign", "a.sif")
+        try sh("fpr=$(gpg --list-keys --with-colons | awk -F: '/^fpr/ { print $10; exit }')\n" + change + "\ngpg --batch --quiet --export > public").ok()
+        try place.must("key", "import", "public")
+        return try place.run("verify", "--local", "a.sif")
+    }
+
+    @Test func aGoodKeyOfGnuPGVerifies() throws {
+        let result = try verification("true", name: "aGoodKey")
+        #expect(result.status == 0 && result.output.contains("Signing entity: G <g@example.org>"), "\(result)")
+    }
+
+    @Test func anExpiredKeyIsNamed() throws {
+        let result = try verification("gpg --batch --quiet --passphrase '' --quick-set-expire $fpr seconds=1; sleep 3", name: "anExpiredKey")
+        #expect(result.status == 255 && result.error.contains("openpgp: key expired"), "\(result)")
+    }
+
+    @Test func aRevokedKeyIsNamed() throws {
+        let result = try verification(
+            "sed 's/^:-----BEGIN/-----BEGIN/' gnupg/openpgp-revocs.d/$fpr.rev > revocation; gpg --batch --quiet --import revocation",
+            name: "aRevokedKey")
+        #expect(result.status == 255 && result.error.contains("openpgp: key revoked"), "\(result)")
+    }
+
+    /// RFC 4880's weakest hash that was ever in use here.
+    @Test func signaturesWithSHA1AreRefused() throws {
+        let place = try Place(as: .ordinaryUser)
+        try Run.program("/bin/cp", ["\(Site.fixtures)/signed-pgp.sif", place.scratch.file("good.sif")], as: .ordinaryUser).ok()
+        try place.must("key", "import", "\(Site.fixtures)/pgp-public.bin")
+        let script = """
+            import subprocess, sys
+            program, folder = sys.argv[1:]
+            text = subprocess.run([program, "sif", "dump", "4", "good.sif"], capture_output=True).stdout.decode()
+            open("text", "w").write(text.split("\\n\\n", 1)[1].split("\\n-----BEGIN PGP SIGNATURE")[0])
+            """
+        try Run.program("/usr/bin/python3", ["-c", script, Site.program, Site.fixtures], as: .ordinaryUser, in: place.scratch.path).ok()
+        try Run.program(
+            "/bin/sh",
+            [
+                "-ec",
+                """
+                mkdir -m 700 gnupg
+                gpg --batch --quiet --import \(Site.fixtures)/pgp-secret.bin
+                gpg --batch --quiet --pinentry-mode loopback --passphrase '' --digest-algo SHA1 --clearsign < text > signature
+                gpgconf --kill all
+                """,
+            ], as: .ordinaryUser, environment: ["GNUPGHOME": place.scratch.file("gnupg")], in: place.scratch.path
+        ).ok()
+        try Run.program("/bin/cp", ["\(Site.fixtures)/signed-pgp.sif", place.scratch.file("weak.sif")], as: .ordinaryUser).ok()
+        try Run.program("/bin/chmod", ["u+w", place.scratch.file("weak.sif")], as: .ordinaryUser).ok()
+        try place.must("sif", "del", "4", "weak.sif")
+        try place.must(
+            "sif", "add", "--datatype", "5", "--signhash", "1", "--signentity", SignatureTests.fingerprint, "weak.sif", "signature")
+        // It is a signature of the group, as the others are.
+        let file = try FileHandle(forUpdating: URL(filePath: place.scratch.file("weak.sif")))
+        try file.seek(toOffset: 4096 + 3 * 585 + 9)
+        try file.write(contentsOf: Data([0, 0, 0, 0xf0, 1, 0, 0, 0xf0]))
+        try file.close()
+        let result = try place.run("verify", "--local", "weak.sif")
+        #expect(result.status == 255 && result.error.contains("signature object 4 not valid: openpgp: "), "\(result)")
+        try place.must("verify", "--local", "good.sif")
+    }
+}
