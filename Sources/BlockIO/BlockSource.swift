@@ -58,6 +58,24 @@ extension BlockSource {
     }
 }
 
+extension BlockSource {
+    /// Reads a range in order.
+    /// - Parameter body: is lent pieces of 256 KiB at most, which fit into the processor's second cache: what is read and hashed
+    ///   goes to memory once.
+    public func read<E: Error>(_ range: Range<UInt64>, _ body: (UnsafeRawBufferPointer) throws(E) -> Void) throws {
+        let size = Int(min(UInt64(256 << 10), UInt64(range.count)))
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, size), alignment: 4096)
+        defer { buffer.deallocate() }
+        var position = range.lowerBound
+        while position < range.upperBound {
+            let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[..<Int(min(UInt64(size), range.upperBound - position))])
+            try read(into: piece, at: position)
+            try body(UnsafeRawBufferPointer(piece))
+            position += UInt64(piece.count)
+        }
+    }
+}
+
 /// A file, read with pread(2).
 public final class FileSource: BlockSource {
     public let size: UInt64

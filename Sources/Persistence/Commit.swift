@@ -127,16 +127,7 @@ private final class DigestThread: @unchecked Sendable {
         thread = try? WorkerThread { [self] in
             result = Result {
                 var hasher = SHA256()
-                let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
-                defer { buffer.deallocate() }
-                var done: UInt64 = 0
-                while done < size {
-                    let count = Int(min(UInt64(buffer.count), size - done))
-                    let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])
-                    try source.read(into: part, at: offset + done)
-                    hasher.update(bufferPointer: UnsafeRawBufferPointer(part))
-                    done += UInt64(count)
-                }
+                try source.read(offset..<offset + size) { hasher.update(bufferPointer: $0) }
                 return hasher.finalize().hexadecimal
             }
         }

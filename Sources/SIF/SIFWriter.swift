@@ -100,4 +100,12 @@ public final class SIFWriter {
             }
         } catch { throw .system(error) }
     }
+
+    /// The same, with what was added on disk before the table names it, and all when it returns: a crash leaves the old objects or
+    /// the new ones.
+    public func commitToDisk() throws(SIFError) {
+        guard fsync(descriptor) == 0 else { throw .system(.last("write \(file.name)")) }
+        try commit()
+        guard fsync(descriptor) == 0 else { throw .system(.last("write \(file.name)")) }
+    }
 }

@@ -24,7 +24,10 @@ struct KeyStateTests {
         ).ok()
         try place.must("key", "import", "secret")
         try place.must("sign", "a.sif")
-        try sh("fpr=$(gpg --list-keys --with-colons | awk -F: '/^fpr/ { print $10; exit }')\n" + change + "\ngpg --batch --quiet --export > public").ok()
+        try sh(
+            "fpr=$(gpg --list-keys --with-colons | awk -F: '/^fpr/ { print $10; exit }')\n" + change
+                + "\ngpg --batch --quiet --export > public"
+        ).ok()
         try place.must("key", "import", "public")
         return try place.run("verify", "--local", "a.sif")
     }
@@ -35,7 +38,8 @@ struct KeyStateTests {
     }
 
     @Test func anExpiredKeyIsNamed() throws {
-        let result = try verification("gpg --batch --quiet --passphrase '' --quick-set-expire $fpr seconds=1; sleep 3", name: "anExpiredKey")
+        let result = try verification(
+            "gpg --batch --quiet --passphrase '' --quick-set-expire $fpr seconds=1; sleep 3", name: "anExpiredKey")
         #expect(result.status == 255 && result.error.contains("openpgp: key expired"), "\(result)")
     }
 

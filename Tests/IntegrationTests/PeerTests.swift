@@ -11,7 +11,8 @@ struct PeerTests {
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         chmod(folder, 0o777)
         defer { try? FileManager.default.removeItem(atPath: folder) }
-        for file in ["tiny.sif", "plain.sif", "ec-key.pem", "ec-pub.pem", "enc-key.pem", "enc-pub.pem", "pgp-public.bin", "pgp-secret.bin"] {
+        for file in ["tiny.sif", "plain.sif", "ec-key.pem", "ec-pub.pem", "enc-key.pem", "enc-pub.pem", "pgp-public.bin", "pgp-secret.bin"]
+        {
             let source = file == "plain.sif" ? "signed-pem.sif" : file
             try Run.program("/bin/cp", ["\(Site.fixtures)/\(source)", "\(folder)/\(file)"]).ok()
             chmod("\(folder)/\(file)", 0o666)
@@ -54,7 +55,8 @@ struct PeerTests {
             let phrase = try Peer.run(
                 "env", "APPTAINER_ENCRYPTION_PASSPHRASE=a phrase", "apptainer", "exec", "\(inside)/phrase.sif", "echo", "ran")
             #expect(phrase.output == "ran\n", "\(phrase)")
-            try Peer.apptainer("build", "--encrypt", "--pem-path", "\(inside)/enc-pub.pem", "\(inside)/theirs.sif", "\(inside)/plain.sif").ok()
+            try Peer.apptainer("build", "--encrypt", "--pem-path", "\(inside)/enc-pub.pem", "\(inside)/theirs.sif", "\(inside)/plain.sif")
+                .ok()
             let theirs = try ours("exec", "--pem-path", "enc-key.pem", "theirs.sif", "echo", "ran")
             #expect(theirs.output == "ran\n", "\(theirs)")
             // An image with our documents in it is none that they stumble over.

@@ -88,6 +88,30 @@ struct VerifiedRunTests {
         try place.must("verify", "--key", "\(Site.fixtures)/ec-pub.pem", "signed.sif")
     }
 
+    /// A file of a web server, or a SIF of a registry: the same bytes come through the same check.
+    @Test func pullKeepsOnlyAcceptedImages() throws {
+        let place = try Place(as: .ordinaryUser)
+        try images(place)
+        let server = try FakeRegistry()
+        defer { server.stop() }
+        let folder = place.scratch.path
+        server.answer { request in
+            guard let name = request.path.split(separator: "/").last, let bytes = FileManager.default.contents(atPath: "\(folder)/\(name)")
+            else {
+                return nil
+            }
+            return FakeRegistry.Response(body: [UInt8](bytes))
+        }
+        let key = "--verify=\(Site.fixtures)/ec-pub.pem"
+        try place.must("pull", key, "a.sif", "http://\(server.address)/signed.sif")
+        #expect(try place.must("exec", key, "a.sif", "echo", "ran") == "ran\n")
+        let refused = try place.run("pull", key, "b.sif", "http://\(server.address)/plain.sif")
+        #expect(refused.status == 255 && refused.error.contains("image not signed by required entities"), "\(refused)")
+        #expect(!place.scratch.names.contains("b.sif"))
+        let docker = try place.run("pull", key, "c.sif", "docker://\(Site.registry)/debian")
+        #expect(docker.status == 255 && docker.error.contains("have no signatures that could be checked"), "\(docker)")
+    }
+
     @Test func buildsAskForFingerprints() throws {
         let place = try Place(as: .ordinaryUser)
         try place.image("base.sif").ok()

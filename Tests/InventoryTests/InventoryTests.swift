@@ -141,7 +141,7 @@ import Testing
         var generator = Generator(state: 6)
         let texts = [
             "lib/apk/db/installed": "P:a\nV:1\n\nP:b\nV:2\n", "x/node_modules/a/package.json": #"{"name":"a","version":"1"}"#,
-            "var/lib/pacman/local/a/desc": "%NAME%\na\n%VERSION%\n1\n",
+            "var/lib/pacman/local/a/desc": "%NAME%\na\n%VERSION%\n1\n", "etc/os-release": "ID=a\nVERSION_ID=1\n",
         ]
         for _ in 0..<1000 {
             _ = inventory(texts.mapValues { String(decoding: Mutations.of(Array($0.utf8), &generator), as: UTF8.self) })

@@ -53,15 +53,7 @@ struct ImageDocuments {
         defer { flush?.join() }
         let source = try FileSource(SharedDescriptor(OwnedDescriptor(dup(file))), name: name)
         var digest = try MessageDigest(.sha256)
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 << 10, alignment: 4096)
-        defer { buffer.deallocate() }
-        var done: Int64 = 0
-        while done < partition.size {
-            let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[..<Int(min(Int64(buffer.count), partition.size - done))])
-            try source.read(into: piece, at: UInt64(partition.offset + done))
-            digest.update(UnsafeRawBufferPointer(piece))
-            done += Int64(piece.count)
-        }
+        try source.read(UInt64(partition.offset)..<UInt64(partition.end)) { digest.update($0) }
         return Hexadecimal.text(digest.finish())
     }
 }

@@ -146,15 +146,7 @@ extension BaseFinder {
         guard opened.isEncrypted, case .squashFS(let image, _, _, _) = opened.content else { return nil }
         let file = "\(temporary)/base-\(digest.prefix(16)).sqfs"
         let output = try OutputFile(file, mode: 0o600)
-        let stream = SourceStream(image.source)
-        var buffer = [UInt8](repeating: 0, count: 1 << 20)
-        while true {
-            let count = try buffer.withUnsafeMutableBytes { try stream.read(into: $0) }
-            if count == 0 { break }
-            try buffer.withUnsafeBytes {
-                try Files.writeAll(UnsafeRawBufferPointer(rebasing: $0[..<count]), to: output.descriptor, name: file)
-            }
-        }
+        try image.source.read(0..<image.source.size) { try Files.writeAll($0, to: output.descriptor, name: file) }
         try output.commit()
         return StageBase(path: file, identity: "sha256:\(digest)", name: path, isContainer: true)
     }

@@ -43,19 +43,8 @@ struct CoveredBytes {
     /// The bytes of several objects, one behind the other.
     func dataDigest(_ objects: [Descriptor], _ algorithm: MessageDigest.Algorithm) throws -> [UInt8] {
         var digest = try MessageDigest(algorithm)
-        // What fits into the processor's second cache is read and hashed without going to memory twice.
-        let most = Int(min(256 << 10, objects.map(\.size).max() ?? 0))
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, most), alignment: 4096)
-        defer { buffer.deallocate() }
         for object in objects {
-            var done: Int64 = 0
-            while done < object.size {
-                let count = Int(min(Int64(buffer.count), object.size - done))
-                let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])
-                try source.read(into: piece, at: UInt64(object.offset + done))
-                digest.update(UnsafeRawBufferPointer(piece))
-                done += Int64(count)
-            }
+            try source.read(UInt64(object.offset)..<UInt64(object.end)) { digest.update($0) }
         }
         return digest.finish()
     }

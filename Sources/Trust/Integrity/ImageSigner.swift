@@ -58,15 +58,8 @@ public struct ImageSigner {
                 NewObject(.signature, group: 0, link: .group(group), detail: .signature(.sha256, fingerprint: fingerprint), alignment: 1),
                 payload)
         }
-        try write(writer, shared)
+        try writer.commitToDisk()
         return outcome
-    }
-
-    /// Payloads first, then the table that names them.
-    private func write(_ writer: SIFWriter, _ file: SharedDescriptor) throws {
-        guard fsync(file.rawValue) == 0 else { throw SystemError.last("write \(path)") }
-        try writer.commit()
-        guard fsync(file.rawValue) == 0 else { throw SystemError.last("write \(path)") }
     }
 
     /// Moves writable partitions out of groups that hold something else. A group's number is not covered by signatures, and
@@ -84,7 +77,7 @@ public struct ImageSigner {
             let highest = writer.file.descriptors.compactMap(\.group).max() ?? 0
             try writer.setGroup(id: object.id, to: highest + 1)
         }
-        try write(writer, shared)
+        try writer.commitToDisk()
         return mixed.map(\.id)
     }
 

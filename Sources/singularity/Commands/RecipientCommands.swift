@@ -45,9 +45,7 @@ let recipientCommands = [
                 NewObject(.cryptographicMessage, group: partition.group ?? 1, link: .object(partition.id), detail: WrappedKey.detail),
                 try EncryptedPartition.wrap(partition, of: sif, source, keys, for: recipient))
         }
-        guard fsync(file.rawValue) == 0 else { throw SystemError.last("write \(path)") }
-        try writer.commit()
-        guard fsync(file.rawValue) == 0 else { throw SystemError.last("write \(path)") }
+        try writer.commitToDisk()
         if sif.descriptors.contains(where: { $0.type == .signature }) {
             log.warning("the image's signatures do not cover its new recipients: sign it anew")
         }

@@ -40,15 +40,7 @@ let sifCommands = [
             let id = try SIFAccess.identifier(parsed.arguments[0])
             let source = try FileSource(path: parsed.arguments[1])
             let object = try SIFFile(reading: source).descriptor(id: id)
-            let stream = SourceStream(try SliceSource(source, offset: UInt64(object.offset), size: UInt64(object.size)))
-            var buffer = [UInt8](repeating: 0, count: 1 << 20)
-            while true {
-                let count = try buffer.withUnsafeMutableBytes { try stream.read(into: $0) }
-                if count == 0 { break }
-                try buffer.withUnsafeBytes {
-                    try Files.writeAll(UnsafeRawBufferPointer(rebasing: $0[..<count]), to: 1, name: "standard output")
-                }
-            }
+            try source.read(UInt64(object.offset)..<UInt64(object.end)) { try Files.writeAll($0, to: 1, name: "standard output") }
         }
     },
     Command(
@@ -139,9 +131,7 @@ private enum SIFAccess {
         let file = SharedDescriptor(try OwnedDescriptor.open(path, O_RDWR))
         let sif = try SIFWriter(changing: file, name: path, time: Int64(time(nil)))
         try body(sif)
-        guard fsync(file.rawValue) == 0 else { throw SystemError.last("write \(path)") }
-        try sif.commit()
-        guard fsync(file.rawValue) == 0 else { throw SystemError.last("write \(path)") }
+        try sif.commitToDisk()
     }
 
     /// A UUID of version 4 (RFC 9562, section 5.4).
