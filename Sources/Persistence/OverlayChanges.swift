@@ -28,6 +28,12 @@ public final class OverlayChanges {
     public init(of image: String, in overlay: String?, _ what: String) throws {
         guard let path = Files.resolved(image) else { throw PersistenceError.refused("\(image): \(SystemError.last("open").reason)") }
         self.image = path
+        let sif = try? SIFFile(reading: try FileSource(path: path))
+        if let kind = sif?.primaryPartition?.partition?.fileSystem, kind == .gocryptfsSquashFS || kind == .encryptedSquashFS {
+            throw PersistenceError.refused(
+                "\(image) is encrypted, and changes of such images cannot be committed: `singularity build` makes a plain image of it, or another encrypted one"
+            )
+        }
         let opened = try ImageFile.open(path, workingDirectory: nil)
         guard case .squashFS(let base, _, _, _) = opened.content, opened.container == .sif else {
             throw PersistenceError.refused(

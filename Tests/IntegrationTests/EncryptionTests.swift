@@ -61,6 +61,16 @@ struct EncryptionTests {
         #expect(try sum("exec", "--passphrase-file", "phrase", "other.sif") == expected)
         try place.must("build", "--source-passphrase-file", "phrase", "back.sif", "other.sif")
         #expect(try place.run("diff", image, "back.sif").output.split(separator: "\n").allSatisfy { $0.contains("/.singularity.d") })
+        #expect(
+            try place.run("diff", "--passphrase-file", "phrase", "phrase.sif", "other.sif").output.split(separator: "\n").allSatisfy {
+                $0.contains("/.singularity.d")
+            })
+        // What it says of itself in the clear needs no key.
+        #expect(try place.must("inspect", "phrase.sif").contains("org.label-schema.build-arch"))
+        let inside = try place.must("inspect", "--deffile", "--passphrase-file", "phrase", "phrase.sif")
+        #expect(try place.must("inspect", "--deffile", "phrase.sif") == inside)
+        let committed = try place.run("commit", "phrase.sif", "committed.sif")
+        #expect(committed.status == 255 && committed.error.contains("is encrypted"), "\(committed)")
         // Another recipient.
         let refused = try place.run(
             "recipient", "add", "--pem-path", "\(Site.fixtures)/rsa-key.pem", "phrase.sif", "\(Site.fixtures)/enc-pub.pem")

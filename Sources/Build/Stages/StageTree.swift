@@ -26,8 +26,8 @@ struct StageTree: Sendable {
         return root
     }
 
-    static func tree(of path: String, _ ownership: HostTree.Ownership) throws -> Node {
-        switch try ImageFile.open(path, workingDirectory: Files.workingDirectory).content {
+    static func tree(of path: String, _ ownership: HostTree.Ownership, keys: ImageKeys = .none) throws -> Node {
+        switch try ImageFile.open(path, workingDirectory: Files.workingDirectory, keys: keys).content {
         case .directory: return try HostTree.read(path, ownership: ownership)
         case .squashFS(let image, _, _, _): return try SquashFSTree.read(image)
         case .ext: throw BuildError.badSource(path, why: "an ext file system is converted before it is built on")

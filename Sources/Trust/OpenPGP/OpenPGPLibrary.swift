@@ -44,7 +44,7 @@ struct OpenPGPFailure: Error, CustomStringConvertible {
         switch code {
         case Self.keyNotFound: "the key is not there"
         case Self.wrongPassphrase: "the pass phrase is wrong"
-        case 0x1300_0000...: "they are no OpenPGP packets, or damaged ones"
+        case 0x1000_0001, 0x1300_0000...: "these are no OpenPGP keys, or damaged ones"
         default: "librnp reports the error 0x\(String(code, radix: 16))"
         }
     }

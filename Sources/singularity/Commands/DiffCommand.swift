@@ -19,7 +19,7 @@ let diffCommand = Command(
             OptionSpec("json", "j", .flag, "print JSON"),
             OptionSpec("overlay", "o", .value("path"), "a directory or image file with changes of the image"),
             OptionSpec("times", nil, .flag, "modification times count too"),
-        ], argumentCount: 1...2)
+        ] + EncryptionOptions.opening, argumentCount: 1...2)
 ) { parsed, log in
     if parsed.arguments.count == 2, parsed["overlay"] != nil { throw CommandError("--overlay is for one image: give no second one") }
     let ignoresTimes = !parsed.has("times")
@@ -29,7 +29,8 @@ let diffCommand = Command(
         try overlay.enter()
         changes = try overlay.list(ignoresTimes: ignoresTimes)
     } else {
-        changes = try ImageComparison.changes(from: parsed.arguments[0], to: parsed.arguments[1], ignoresTimes: ignoresTimes)
+        changes = try ImageComparison.changes(
+            from: parsed.arguments[0], to: parsed.arguments[1], ignoresTimes: ignoresTimes, keys: EncryptionOptions.keys(parsed))
     }
     if parsed.has("json") {
         let values = changes.map { change in

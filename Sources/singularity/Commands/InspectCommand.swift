@@ -46,8 +46,13 @@ let inspectCommand = Command(
         try Materials.print(path, parsed["format"] ?? "spdx", keys: EncryptionOptions.keys(parsed))
         return 0
     }
+    let keys = EncryptionOptions.keys(parsed)
+    if let container = try withoutKey(keys, path) {
+        try Inspection(parsed, container, path).print()
+        return 0
+    }
     let image: ImageFile
-    do { image = try ImageFile.open(path, workingDirectory: Files.workingDirectory, keys: EncryptionOptions.keys(parsed)) } catch {
+    do { image = try ImageFile.open(path, workingDirectory: Files.workingDirectory, keys: keys) } catch {
         throw CommandError("Failed to open image \(path): \(error)")
     }
     try Inspection(parsed, ContainerReader(image), path).print()
@@ -65,6 +70,18 @@ let runHelpCommand = Command(
     let inspection = Inspection(parsed, ContainerReader(image), path)
     print(try inspection.text("helpfile") ?? "No help sections were defined for this image")
     return 0
+}
+
+/// What an encrypted image says of itself in the clear, where no key was given.
+private func withoutKey(_ keys: ImageKeys, _ path: String) throws -> ContainerReader? {
+    guard let source = try? FileSource(path: path), SIFFile.isSIF(source) else { return nil }
+    let file = try SIFFile(reading: source)
+    let encrypted: [FileSystemType] = [.encryptedSquashFS, .gocryptfsSquashFS]
+    guard let kind = file.primaryPartition?.partition?.fileSystem, encrypted.contains(kind),
+        try keys.load().isEmpty,
+        let object = file.first(.genericJSON, named: "inspect-metadata.json"), object.size <= 16 << 20
+    else { return nil }
+    return ContainerReader(metadata: try source.bytes(at: UInt64(object.offset), count: Int(object.size)))
 }
 
 /// Prints a SIF's object of a name.
