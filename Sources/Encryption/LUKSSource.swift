@@ -93,8 +93,8 @@ public final class LUKSSource: BlockSource {
         let salt = Array(Data(base64Encoded: kdf.salt) ?? Data())
         switch kdf.type {
         case "argon2i", "argon2id":
-            guard let time = kdf.time, let memory = kdf.memory, let cpus = kdf.cpus, (1...1000).contains(time),
-                (8...4 << 20).contains(memory), (1...64).contains(cpus)
+            guard let time = kdf.time, let memory = kdf.memory, let cpus = kdf.cpus, (1...200).contains(time),
+                (8...2 << 20).contains(memory), (1...64).contains(cpus)
             else { break }
             return try KeyDerivation.argon2(
                 passphrase, kind: kdf.type, salt: salt, time: time, memory: memory, parallelism: cpus, count: count)

@@ -43,6 +43,42 @@ struct KeyStateTests {
         #expect(result.status == 255 && result.error.contains("openpgp: key expired"), "\(result)")
     }
 
+    /// What a server knows newer of a key that is here already.
+    @Test func aProlongedKeyIsPulledAnew() throws {
+        let place = try Place(as: .ordinaryUser)
+        let server = try FakeRegistry()
+        defer { server.stop() }
+        let script = """
+            mkdir -m 700 gnupg
+            gpg --batch --quiet --passphrase '' --quick-gen-key 'G <g@example.org>' rsa2048 sign never
+            fpr=$(gpg --list-keys --with-colons | awk -F: '/^fpr/ { print $10; exit }')
+            printf %s $fpr > fingerprint
+            gpg --batch --quiet --export-secret-keys > secret
+            gpg --batch --quiet --passphrase '' --quick-set-expire $fpr seconds=1
+            gpg --batch --quiet --export > old
+            sleep 2
+            gpg --batch --quiet --passphrase '' --quick-set-expire $fpr 1y
+            gpg --batch --quiet --armor --export > new
+            cp \(Site.fixtures)/tiny.sif a.sif
+            chmod u+w a.sif
+            gpgconf --kill all
+            """
+        try Run.program(
+            "/bin/sh", ["-ec", script], as: .ordinaryUser, environment: ["GNUPGHOME": place.scratch.file("gnupg")], in: place.scratch.path
+        ).ok()
+        let fingerprint = try String(contentsOfFile: place.scratch.file("fingerprint"), encoding: .utf8)
+        try place.must("key", "import", "secret")
+        try place.must("sign", "a.sif")
+        try place.must("key", "import", "old")
+        #expect(try place.run("verify", "--local", "a.sif").error.contains("openpgp: key expired"))
+        let new = [UInt8](try Data(contentsOf: URL(filePath: place.scratch.file("new"))))
+        server.answer { _ in FakeRegistry.Response(body: new) }
+        let pulled = try place.must("key", "pull", "--url", "http://\(server.address)", fingerprint)
+        #expect(pulled.hasPrefix("0 key(s) added"), "\(pulled)")
+        try place.must("verify", "--local", "a.sif")
+        #expect(try place.must("key", "list").components(separatedBy: "Fingerprint:").count == 2)
+    }
+
     @Test func aRevokedKeyIsNamed() throws {
         let result = try verification(
             "sed 's/^:-----BEGIN/-----BEGIN/' gnupg/openpgp-revocs.d/$fpr.rev > revocation; gpg --batch --quiet --import revocation",

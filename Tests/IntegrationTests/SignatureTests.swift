@@ -193,6 +193,16 @@ struct SignatureTests {
         try place.must("verify", "--group-id", "1", "--key", "\(Site.fixtures)/ec-pub.pem", "tiny.sif")
     }
 
+    /// Nothing to check is not the same as nothing wrong.
+    @Test func aDataContainerMustBeSigned() throws {
+        let place = try place()
+        try place.must("data", "create", "--size", "64", "d.sif")
+        let unsigned = try place.run("verify", "--key", "\(Site.fixtures)/ec-pub.pem", "d.sif")
+        #expect(unsigned.status == 255 && unsigned.error.contains("signature not found for object group 1"), "\(unsigned)")
+        try place.must("sign", "--key", "\(Site.fixtures)/ec-key.pem", "d.sif")
+        try place.must("verify", "--key", "\(Site.fixtures)/ec-pub.pem", "d.sif")
+    }
+
     // MARK: Key servers
 
     /// A key server with or without TLS, while `body` runs.

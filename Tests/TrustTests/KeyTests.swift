@@ -73,8 +73,11 @@ enum DigestProbe {
         let keys = try KeyPackets(one + one).keys
         #expect(keys.map(\.fingerprint) == Array(repeating: "9C3C1B1B23E755F72A55254249523201BBE9E817", count: 2))
         #expect(Array(keys[0].packets) == one)
+        // Secret keys have the fingerprint of their public halves.
+        let secret = try Fixture.bytes("pgp-secret.bin")
+        #expect(try KeyPackets(secret).keys.map(\.fingerprint) == ["9C3C1B1B23E755F72A55254249523201BBE9E817"])
         var generator = Generator(state: 3)
-        for _ in 0..<2000 { _ = try KeyPackets(Mutations.of(one, &generator)) }
+        for bytes in [one, secret] { for _ in 0..<2000 { _ = try KeyPackets(Mutations.of(bytes, &generator)) } }
     }
 
     @Test func aKeyIsMadeKeptAndUsed() throws {

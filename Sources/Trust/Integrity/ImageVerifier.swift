@@ -53,7 +53,9 @@ public final class ImageVerifier {
         let groups = covered.groups
         guard !groups.isEmpty else { throw .noGroups }
         let writable = withWritable ? [] : Set(writableGroups)
-        return groups.filter { !writable.contains($0) }.map(Task.group)
+        // An image of nothing else, such as a data container, is not well because there is nothing to check.
+        let immutable = groups.filter { !writable.contains($0) }
+        return (immutable.isEmpty ? groups : immutable).map(Task.group)
     }
 
     public func task(group: UInt32, legacy: Bool) throws(TrustError) -> Task {

@@ -4,7 +4,7 @@ import Linux
 /// A keyring cut into its keys without reading what is in them (RFC 4880, section 4.2): of many keys only the wanted ones are
 /// handed to the library, which checks each for a millisecond.
 package struct KeyPackets {
-    /// The packets of a public key with its user identities, signatures and subkeys, by fingerprint.
+    /// The packets of a public or secret key with its user identities, signatures and subkeys, by fingerprint.
     package private(set) var keys: [(fingerprint: String, packets: ArraySlice<UInt8>)] = []
 
     /// Reads until the end, or until something that is no packet.
@@ -12,18 +12,46 @@ package struct KeyPackets {
         var position = 0
         var start: (fingerprint: String, position: Int)?
         while let packet = Self.packet(bytes, at: position) {
-            if packet.tag == 6 {
+            // A public or a secret key begins; subkeys have other tags.
+            if packet.tag == 6 || packet.tag == 5 {
                 if let start { keys.append((start.fingerprint, bytes[start.position..<position])) }
-                start = (try Self.fingerprint(bytes[packet.body]), position)
+                let body = bytes[packet.body]
+                start = (try Self.fingerprint(packet.tag == 6 ? body : Self.publicPart(body)), position)
             }
             position = packet.body.upperBound
         }
         if let start { keys.append((start.fingerprint, bytes[start.position..<position])) }
     }
 
+    /// What a secret key has in common with its public half (RFC 4880, section 5.5; RFC 6637, section 9).
+    private static func publicPart(_ body: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
+        let bytes = Array(body)
+        guard bytes.count > 6 else { return [] }
+        var position = 6
+        func skipNumber() {
+            guard position + 2 <= bytes.count else { return position = bytes.count + 1 }
+            position += 2 + (Int(bytes[position]) << 8 + Int(bytes[position + 1]) + 7) / 8
+        }
+        func skipCounted() { position += position < bytes.count ? 1 + Int(bytes[position]) : 1 }
+        switch bytes[5] {
+        case 1...3: for _ in 0..<2 { skipNumber() }
+        case 16: for _ in 0..<3 { skipNumber() }
+        case 17: for _ in 0..<4 { skipNumber() }
+        case 19, 22:
+            skipCounted()
+            skipNumber()
+        case 18:
+            skipCounted()
+            skipNumber()
+            skipCounted()
+        default: return []
+        }
+        return position <= bytes.count ? bytes[..<position] : []
+    }
+
     /// Version 4: SHA-1 of the packet behind a byte and two of length (RFC 4880, section 12.2). Others have none here.
     private static func fingerprint(_ body: ArraySlice<UInt8>) throws(CryptographyError) -> String {
-        guard body.first == 4, body.count <= 0xffff else { return "" }
+        guard body.first == 4, body.count > 6, body.count <= 0xffff else { return "" }
         let head: [UInt8] = [0x99, UInt8(body.count >> 8), UInt8(body.count & 0xff)]
         return Hexadecimal.text(try MessageDigest.of(head + body, .sha1), upperCase: true)
     }

@@ -73,8 +73,22 @@ public struct Keyring: Sendable {
         try change(file) { old in old + packets }
     }
 
-    /// Writes a file anew.
-    public func replace(_ file: String, with packets: [UInt8]) throws(TrustError) { try change(file) { _ in packets } }
+    /// Takes a key out of a file, or puts other packets in its place. What else is there stays as it is, also where nothing here
+    /// can read it.
+    /// - Returns: whether the key was there.
+    public func replace(_ fingerprint: String, in file: String, with packets: [UInt8]) throws(TrustError) -> Bool {
+        var isThere = false
+        try change(file) { old in
+            // What cannot be cut into keys is not touched.
+            guard let keys = try? KeyPackets(old).keys, keys.reduce(0, { $0 + $1.packets.count }) == old.count else { return old }
+            return keys.flatMap { key in
+                guard key.fingerprint == fingerprint else { return Array(key.packets) }
+                isThere = true
+                return packets
+            }
+        }
+        return isThere
+    }
 
     private func change(_ file: String, _ body: ([UInt8]) -> [UInt8]) throws(TrustError) {
         let isGlobal = file == global

@@ -168,8 +168,11 @@ private func importKeys(_ parsed: ParsedArguments, _ log: Log) throws {
     guard !files.isEmpty else { throw CommandError("\(path) is no keyring: it has neither pgp-public nor pgp-secret") }
     for file in files {
         let loaded = try OpenPGPKeys()
-        try loaded.load(try Files.read(file), from: .local, name: file)
+        let bytes = try Files.read(file)
+        try loaded.load(bytes, from: .local, name: file)
         let keys = try loaded.keys
+        // Of a keyring the packets are taken as they are.
+        let raw = try KeyPackets(bytes).keys
         guard !keys.isEmpty || isFolder else { throw CommandError("\(file): no valid OpenPGP keys were found") }
         for key in keys {
             let known = key.hasSecret ? try KeyStore.secretKeys(parsed) : try KeyStore.publicKeys(parsed)
@@ -177,7 +180,9 @@ private func importKeys(_ parsed: ParsedArguments, _ log: Log) throws {
                 if isFolder { continue }
                 throw CommandError("the key with fingerprint \(key.fingerprint) already belongs to the keyring")
             }
-            let packets = try loaded.export(key.fingerprint, secret: key.hasSecret, armored: false)
+            let packets =
+                try raw.first { $0.fingerprint == key.fingerprint }.map { Array($0.packets) }
+                ?? loaded.export(key.fingerprint, secret: key.hasSecret, armored: false)
             try keyring.append(packets, to: key.hasSecret ? keyring.secretFile : parsed.has("global") ? keyring.global : keyring.publicFile)
             print("Key with fingerprint \(key.fingerprint) successfully added to the \(key.hasSecret ? "private" : "public") keyring")
         }
@@ -212,9 +217,9 @@ private func remove(_ parsed: ParsedArguments, _ ring: OpenPGPKeys, _ file: Stri
     guard keys.contains(where: { $0.fingerprint == digits }) else {
         throw CommandError("Unable to remove \(secret ? "private" : "public") key: no key matching given fingerprint found")
     }
-    var packets: [UInt8] = []
-    for key in keys where key.fingerprint != digits { packets += try ring.export(key.fingerprint, secret: secret, armored: false) }
-    try KeyStore.keyring(parsed).replace(file, with: packets)
+    guard try KeyStore.keyring(parsed).replace(digits, in: file, with: []) else {
+        throw CommandError("Unable to remove \(secret ? "private" : "public") key: \(file) is damaged")
+    }
 }
 
 private func pull(_ parsed: ParsedArguments) throws {
@@ -231,10 +236,9 @@ private func pull(_ parsed: ParsedArguments) throws {
     guard let key = try keys.keys.first(where: { $0.isNamed(digits) }) else {
         throw CommandError("\(server.name) sent another key than 0x\(digits)")
     }
-    let added = try KeyStore.add(
-        try keys.export(key.fingerprint, secret: false, armored: false), name: server.name, parsed)
+    let added = try KeyStore.add(key.fingerprint, answer, name: server.name, parsed)
     let keyring = KeyStore.keyring(parsed)
-    print("\(added.count) key(s) added to keyring of trust \(parsed.has("global") ? keyring.global : keyring.publicFile)")
+    print("\(added) key(s) added to keyring of trust \(parsed.has("global") ? keyring.global : keyring.publicFile)")
 }
 
 private func push(_ parsed: ParsedArguments, _ name: String) throws {

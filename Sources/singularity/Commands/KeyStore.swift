@@ -50,17 +50,19 @@ enum KeyStore {
         return keys
     }
 
-    /// Adds public keys to a keyring that lacks them.
-    /// - Returns: the fingerprints of the new ones.
-    static func add(_ bytes: [UInt8], name: String, _ parsed: ParsedArguments) throws -> [String] {
+    /// Adds a public key to a keyring, or what is new of it: a later end, a revocation, another name.
+    /// - Returns: the number of keys that were not there before.
+    static func add(_ fingerprint: String, _ bytes: [UInt8], name: String, _ parsed: ParsedArguments) throws -> Int {
         let keyring = keyring(parsed)
-        let known = Set(try publicKeys(parsed).keys.map(\.fingerprint))
-        let keys = try OpenPGPKeys()
-        let added = try keys.load(bytes, from: .local, name: name).filter { !known.contains($0) }
-        var packets: [UInt8] = []
-        for fingerprint in added { packets += try keys.export(fingerprint, secret: false, armored: false) }
-        if !packets.isEmpty { try keyring.append(packets, to: parsed.has("global") ? keyring.global : keyring.publicFile) }
-        return added
+        let file = parsed.has("global") ? keyring.global : keyring.publicFile
+        let keys = try publicKeys(parsed)
+        let isThere = keys.key(fingerprint) != nil
+        // Both together are the newest state.
+        try keys.load(bytes, from: .local, name: name)
+        let merged = try keys.export(fingerprint, secret: false, armored: false)
+        if isThere, try keyring.replace(fingerprint, in: file, with: merged) { return 0 }
+        try keyring.append(merged, to: file)
+        return 1
     }
 
     /// Root's matter.

@@ -76,6 +76,9 @@ extension Running {
     /// Becomes a program in an instance.
     private static func join(_ name: String, _ parsed: ParsedArguments, _ action: RunOptions.Action, _ log: Log) throws -> Never {
         let record = try Instances.store().find(name)
+        if let wanted = parsed["verify"], wanted != "no", wanted != "false" {
+            throw CommandError("--verify: the image of an instance is checked when it starts: `singularity instance start --verify`")
+        }
         let without = [
             "bind", "mount", "overlay", "home", "scratch", "workdir", "network", "hostname", "memory", "cpus", "pids-limit",
             "apply-cgroups", "fusemount",
