@@ -20,10 +20,25 @@ public enum Process {
     /// - Parameter failed: told in the child why it could not be done.
     /// - Returns: what `body` returned, nil where it has failed.
     public static func inChild(_ body: () throws -> [UInt8], failed: (any Error) -> Void) throws(SystemError) -> [UInt8]? {
-        let answer = try ChildAnswer(body, failed: failed)
-        awaited = answer.child
+        var ends: [CInt] = [0, 0]
+        guard clinux_pipe(&ends) == 0 else { throw .last("pipe") }
+        let result = OwnedDescriptor(ends[0])
+        let child = try fork {
+            close(ends[0])
+            dieWithParent()
+            do {
+                try Files.writeAll(try body(), to: ends[1], name: "pipe")
+                exit(0)
+            } catch {
+                failed(error)
+                exit(255)
+            }
+        }
+        close(ends[1])
+        awaited = child
         defer { awaited = 0 }
-        return try answer.wait()
+        let bytes = try Files.read(result, name: "pipe")
+        return wait(for: child) == 0 ? bytes : nil
     }
 
     /// Waits for a child.

@@ -26,7 +26,6 @@ public struct Launcher {
     /// What would be done. Only an ext image is mounted for it, as there is no other way to look into one.
     public func explanation() throws -> LaunchPlan {
         var image = try openImage()
-        if let verification = options.verification { try verify(&image, verification.begin(image, log)) }
         let options = options.adding(image)
         let identity = try RunIdentity.choose(options, facts)
         if case .ext = image.content {
@@ -40,7 +39,7 @@ public struct Launcher {
     private func openImage() throws(RuntimeError) -> ImageFile {
         let image = try ImageFile.open(options.image, workingDirectory: facts.workingDirectory, keys: options.keys)
         try ImagePolicy(configuration: options.configuration).check(image)
-        return image
+        return try options.verification?.check(image, isWritten: options.writable, log) ?? image
     }
 
     /// What this container is, for those that a lease refuses while it runs.
@@ -53,28 +52,13 @@ public struct Launcher {
     /// Becomes the program.
     /// - Parameter instance: the other side of an instance's start, which wants to know how it went.
     public func launch(_ instance: InstanceStart? = nil) throws -> Never {
-        var image = try openImage()
-        let pending = PendingBox(try options.verification?.begin(image, log))
-        // The plan depends on what overlays there are.
-        if !image.overlays.isEmpty, let verification = pending.take() { try verify(&image, verification) }
+        let image = try openImage()
         var launcher = self
         launcher.options = options.adding(image)
-        try launcher.launch(image, pending, instance)
+        try launcher.launch(image, instance)
     }
 
-    /// Waits for the decision on an image, and takes away what it does not cover.
-    private func verify(_ image: inout ImageFile, _ pending: consuming PendingVerification) throws {
-        if let objects = try pending.finish() { image = image.vouchedFor(objects, isWritten: options.writable, log) }
-    }
-
-    /// Holds a check until somebody waits for it.
-    private final class PendingBox {
-        private var pending: PendingVerification?
-        init(_ pending: consuming PendingVerification?) { self.pending = pending }
-        func take() -> PendingVerification? { pending.take() }
-    }
-
-    private func launch(_ opened: ImageFile, _ verification: PendingBox, _ instance: InstanceStart?) throws -> Never {
+    private func launch(_ opened: ImageFile, _ instance: InstanceStart?) throws -> Never {
         var image = opened
         let identity = try RunIdentity.choose(options, facts)
         let namespaces = LaunchPlanner.namespaces(options, facts, identity)
@@ -108,8 +92,6 @@ public struct Launcher {
                 plan = try planner.plan()
             }
         }
-        // Nothing has been changed up to here, and nothing of the image has run.
-        if let pending = verification.take() { _ = try pending.finish() }
         for warning in plan.warnings { log.warning(warning) }
         let images = try MountedImages(plan, mounting())
         let environment = Self.scripts(plan.environment, planner.view)

@@ -13,7 +13,22 @@ public struct ImageVerification: Sendable {
         (self.request, self.keyring) = (request, keyring)
     }
 
-    /// Decides on the open file, which is then mounted.
+    /// Decides on the open file, which is then mounted. No threads are started, and nothing of the image has run before it returns.
+    /// - Parameter isWritten: the user wants to write to the image's own writable partition.
+    /// - Returns: the image without overlay partitions that nobody has vouched for.
+    /// - Throws: ``RuntimeError/badImage(_:why:)`` where it may not run.
+    func check(_ image: ImageFile, isWritten: Bool, _ log: Log) throws(RuntimeError) -> ImageFile {
+        let accepted: PolicyDecision.Accepted
+        do throws(TrustError) { accepted = try decide(image) } catch {
+            throw .badImage(image.path, why: "its signatures are not accepted: \(error)")
+        }
+        for signer in accepted.signers {
+            log.verbose("signed by \(signer.openPGP.map { "\($0.name) (\($0.fingerprint))" } ?? signer.pemFingerprint ?? "")")
+        }
+        guard let objects = accepted.objects else { return image }
+        return image.vouchedFor(objects, isWritten: isWritten, log)
+    }
+
     private func decide(_ image: ImageFile) throws(TrustError) -> PolicyDecision.Accepted {
         let decision = PolicyDecision(try VerificationPolicy(request: request)) { OpenPGPSource(keyring, isSelective: true) }
         let path: String
@@ -27,48 +42,6 @@ public struct ImageVerification: Sendable {
         }
         return try decision.accept(image.sif?.file, image.sif?.source, path: path)
     }
-
-    /// Starts to check an image. A child does it, so that the caller can go on with what changes nothing, and has neither the
-    /// library of OpenPGP in its memory nor threads.
-    func begin(_ image: ImageFile, _ log: Log) throws -> PendingVerification {
-        PendingVerification(
-            path: image.path,
-            answer: try ChildAnswer(
-                {
-                    do throws(TrustError) {
-                        let accepted = try decide(image)
-                        for signer in accepted.signers {
-                            log.verbose(
-                                "signed by \(signer.openPGP.map { "\($0.name) (\($0.fingerprint))" } ?? signer.pemFingerprint ?? "")")
-                        }
-                        return Array(("+" + (accepted.objects.map { $0.sorted().map { " \($0)" }.joined() } ?? "*")).utf8)
-                    } catch { return Array("-\(error)".utf8) }
-                }, failed: { _ in }))
-    }
-}
-
-/// A check that is under way. Nothing of the image may run before ``finish()`` has returned.
-struct PendingVerification: ~Copyable {
-    let path: String
-    fileprivate let answer: ChildAnswer
-
-    fileprivate init(path: String, answer: consuming ChildAnswer) {
-        self.path = path
-        self.answer = answer
-    }
-
-    /// Waits for the decision.
-    /// - Returns: numbers of the objects that accepted signatures cover; nil where no signature was asked for.
-    /// - Throws: ``RuntimeError/badImage(_:why:)`` where the image may not run, or nothing was decided.
-    consuming func finish() throws -> Set<UInt32>? {
-        let path = path
-        let bytes = try answer.wait() ?? []
-        let text = String(decoding: bytes.dropFirst(), as: UTF8.self)
-        guard bytes.first == UInt8(ascii: "+") else {
-            throw RuntimeError.badImage(path, why: "its signatures are not accepted: \(text.isEmpty ? "the check was broken off" : text)")
-        }
-        return text == "*" ? nil : Set(text.split(separator: " ").compactMap { UInt32($0) })
-    }
 }
 
 extension ImageFile {
@@ -76,7 +49,7 @@ extension ImageFile {
     /// - Parameters:
     ///   - objects: that are covered by accepted signatures.
     ///   - isWritten: the user wants to write to the image's own writable partition.
-    func vouchedFor(_ objects: Set<UInt32>, isWritten: Bool, _ log: Log) -> ImageFile {
+    fileprivate func vouchedFor(_ objects: Set<UInt32>, isWritten: Bool, _ log: Log) -> ImageFile {
         let written = isWritten ? overlays.last(where: \.isWritable)?.object : nil
         return with(
             overlays: overlays.filter { overlay in
