@@ -177,29 +177,30 @@ public struct Configuration: Sendable, Equatable {
 
     /// The administrator's file and then the user's own, or one that was named.
     /// - Parameters:
-    ///   - given: --config; nothing else is read then.
+    ///   - given: --config; the user's own is not read then, and of the administrator's only `verify images` holds, not for root.
     ///   - userFolder: where the user's `singularity.conf` may be.
     public static func load(given: String?, userFolder: String) throws(RuntimeError) -> Configuration {
-        var configuration = Configuration()
-        var site: [String]?
+        var site = Configuration()
+        if given == nil || getuid() != 0 { try site.readIfPresent(systemPath) }
+        var configuration = site
         if let given {
+            configuration = Configuration()
             try configuration.read(try text(of: given, isRequired: true) ?? "", path: given)
-            var site = Configuration()
-            if getuid() != 0, let text = try text(of: systemPath, isRequired: false) { try site.read(text, path: systemPath) }
-            if let verification = site.values["verify images"] { configuration.values["verify images"] = verification }
-            return configuration
-        }
-        for path in [systemPath, userFolder + "/singularity.conf"] {
-            // Root must not be told what to do by a file that others can change.
-            if getuid() == 0, let status = Files.status(path), status.st_uid != 0 || status.st_mode & 0o022 != 0 {
-                throw .badOption("\(path) belongs to another user or others may write it: root doesn't use it; correct owner and mode")
-            }
-            if let text = try text(of: path, isRequired: false) { try configuration.read(text, path: path) }
-            if path == systemPath { site = configuration.values["verify images"] }
+        } else {
+            try configuration.readIfPresent(userFolder + "/singularity.conf")
         }
         // What the administrator asks of signatures, a user's own file does not take back.
-        if let site { configuration.values["verify images"] = site }
+        if let verification = site.values["verify images"] { configuration.values["verify images"] = verification }
         return configuration
+    }
+
+    /// Reads a file that nobody named; root's only if others can't have written it.
+    private mutating func readIfPresent(_ path: String) throws(RuntimeError) {
+        // Root must not be told what to do by a file that others can change.
+        if getuid() == 0, let status = Files.status(path), status.st_uid != 0 || status.st_mode & 0o022 != 0 {
+            throw .badOption("\(path) belongs to another user or others may write it: root doesn't use it; correct owner and mode")
+        }
+        if let text = try Self.text(of: path, isRequired: false) { try read(text, path: path) }
     }
 
     private static func text(of path: String, isRequired: Bool) throws(RuntimeError) -> String? {
