@@ -110,7 +110,7 @@ let package = Package(
                 "BlockIO", "Cryptography", "Linux", "SIF", "SquashFS", crypto, cryptoExtras,
                 .product(name: "SwiftASN1", package: "swift-asn1"),
             ]),
-        module("Inventory", ["BlockIO", "CSQLite", "ImageTree", "Messages"]),
+        module("Inventory", ["CSQLite", "ImageTree", "Linux", "Messages"]),
         module("Definition", []),
         module("CommandSyntax", ["Linux"]),
         module("Messages", ["Linux"]),

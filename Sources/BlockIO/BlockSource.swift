@@ -95,6 +95,11 @@ public final class FileSource: BlockSource {
         }
     }
 
+    /// Takes an open file that stays the caller's.
+    public convenience init(copyOf descriptor: CInt, name: String) throws(SystemError) {
+        try self.init(SharedDescriptor(OwnedDescriptor(dup(descriptor))), name: name)
+    }
+
     /// Opens a regular file for reading. A FIFO or a directory is refused, never waited for.
     public convenience init(path: String) throws(SystemError) {
         let file = try OwnedDescriptor.open(path, O_RDONLY | O_NONBLOCK)

@@ -7,7 +7,6 @@ public final class AuthenticatedCipher: Sendable {
     /// Bytes of a nonce, and of a tag.
     public static let nonceSize = 16
     public static let tagSize = 16
-    public static let keySize = 32
 
     private let handles: CipherHandles
 
@@ -23,9 +22,7 @@ public final class AuthenticatedCipher: Sendable {
     ) throws(CryptographyError) {
         let handle = try handles.take()
         defer { handles.giveBack(handle) }
-        try Library.check(gcry_cipher_setiv(handle, nonce.baseAddress, nonce.count))
-        try Library.check(gcry_cipher_authenticate(handle, data.baseAddress, data.count))
-        try Library.check(cgcrypt_final(handle))
+        try Self.begin(handle, nonce, data)
         try Library.check(gcry_cipher_decrypt(handle, target.baseAddress, target.count, cipherText.baseAddress, cipherText.count))
         guard gcry_cipher_checktag(handle, tag.baseAddress, tag.count) == 0 else {
             SecretBytes.wipe(target)
@@ -43,11 +40,18 @@ public final class AuthenticatedCipher: Sendable {
     ) throws(CryptographyError) {
         let handle = try handles.take()
         defer { handles.giveBack(handle) }
+        try Self.begin(handle, nonce, data)
+        try Library.check(gcry_cipher_encrypt(handle, target.baseAddress, target.count, plainText.baseAddress, plainText.count))
+        try Library.check(gcry_cipher_gettag(handle, tag.baseAddress, tag.count))
+    }
+
+    /// Starts a text, which follows in one piece.
+    private static func begin(
+        _ handle: gcry_cipher_hd_t, _ nonce: UnsafeRawBufferPointer, _ data: UnsafeRawBufferPointer
+    ) throws(CryptographyError) {
         try Library.check(gcry_cipher_setiv(handle, nonce.baseAddress, nonce.count))
         try Library.check(gcry_cipher_authenticate(handle, data.baseAddress, data.count))
         try Library.check(cgcrypt_final(handle))
-        try Library.check(gcry_cipher_encrypt(handle, target.baseAddress, target.count, plainText.baseAddress, plainText.count))
-        try Library.check(gcry_cipher_gettag(handle, tag.baseAddress, tag.count))
     }
 }
 

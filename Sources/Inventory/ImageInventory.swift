@@ -8,9 +8,6 @@ public struct ImageInventory: Sendable {
     /// Databases that are there and could not be read, with the reason.
     public private(set) var failures: [String] = []
 
-    /// Reads the contents of a small file of the image; nil where there is none.
-    typealias Reader = (_ path: String) throws -> [UInt8]?
-
     /// Looks through a tree.
     /// - Parameter read: the bytes of a file by its path without links; nil where it cannot be had.
     public init(_ root: Node, read: @escaping (_ path: String) throws -> [UInt8]?) {

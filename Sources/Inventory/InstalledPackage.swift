@@ -1,3 +1,5 @@
+import Linux
+
 /// A package that is installed in an image.
 public struct InstalledPackage: Sendable, Hashable {
     /// Whose package database it is in; the types of package URLs.
@@ -61,20 +63,7 @@ public struct InstalledPackage: Sendable, Hashable {
         return tail.isEmpty ? url : "\(url)?\(tail)"
     }
 
-    private static func encoded(_ text: String) -> String {
-        var out = ""
-        for byte in text.utf8 {
-            let scalar = Unicode.Scalar(byte)
-            let isPlain =
-                byte < 0x80 && (scalar.properties.isAlphabetic || (48...57).contains(byte) || ".-_~:".unicodeScalars.contains(scalar))
-            if isPlain {
-                out.unicodeScalars.append(scalar)
-            } else {
-                out += "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true)
-            }
-        }
-        return out
-    }
+    private static func encoded(_ text: String) -> String { PercentEncoding.encoded(text, keeping: ":") }
 }
 
 /// The distribution that an image is made of (os-release(5)).

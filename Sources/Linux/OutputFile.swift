@@ -11,13 +11,10 @@ public final class OutputFile {
     /// - Parameter mode: permission bits before the umask.
     public init(_ path: String, mode: mode_t) throws(SystemError) {
         self.path = path
-        let slash = path.lastIndex(of: "/")
-        let folder = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
         let mask = umask(0)
         umask(mask)
         self.mode = mode & ~mask
-        let anonymous: CInt = 0o20200000
-        let raw = open(folder, O_RDWR | anonymous | O_CLOEXEC, mode)
+        let raw = Self.openUnnamed(beside: path, mode: mode)
         if raw >= 0 {
             descriptor = raw
             return
@@ -31,6 +28,25 @@ public final class OutputFile {
     deinit {
         if let temporary { unlink(temporary) }
         close(descriptor)
+    }
+
+    /// O_TMPFILE, see open(2).
+    private static func openUnnamed(beside path: String, mode: mode_t) -> CInt {
+        let slash = path.lastIndex(of: "/")
+        let folder = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+        let anonymous: CInt = 0o20200000
+        return open(folder, O_RDWR | anonymous | O_CLOEXEC, mode)
+    }
+
+    /// A file for its owner alone in the directory of another, where there is room for it, that never has a name: what is in it goes
+    /// with the process.
+    public static func unnamed(beside path: String) throws(SystemError) -> OwnedDescriptor {
+        let raw = openUnnamed(beside: path, mode: 0o600)
+        if raw >= 0 { return OwnedDescriptor(raw) }
+        let name = temporaryName(path)
+        let file = try OwnedDescriptor.open(name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
+        unlink(name)
+        return file
     }
 
     private static func temporaryName(_ path: String) -> String { "\(path).\(getpid()).\(UInt32.random(in: 0 ... .max)).part" }

@@ -99,7 +99,7 @@ public struct Commit {
     private static let unknownDigest = String(repeating: "0", count: 64)
 
     private static func write(_ digest: String, into output: OutputFile) throws {
-        let source = try FileSource(SharedDescriptor(OwnedDescriptor(dup(output.descriptor))), name: output.path)
+        let source = try FileSource(copyOf: output.descriptor, name: output.path)
         guard let object = try SIFFile(reading: source).first(.genericJSON, named: ImageHistory.objectName) else { return }
         let bytes = try source.bytes(at: UInt64(object.offset), count: Int(object.size))
         // The last entry is the newest.

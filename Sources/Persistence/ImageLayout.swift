@@ -74,12 +74,7 @@ public struct WritableImage {
 
 extension SIFFile {
     /// The partition that programs may write to: an overlay of the image, or the data of a data container.
-    public var writablePartition: Descriptor? {
-        descriptors.last {
-            guard let partition = $0.partition, partition.fileSystem == .ext3 else { return false }
-            return partition.type == .overlay || partition.type == .data
-        }
-    }
+    public var writablePartition: Descriptor? { descriptors.last(where: \.isWritablePartition) }
 }
 
 /// A writable image that nobody else changes meanwhile.

@@ -29,7 +29,7 @@ public final class OverlayChanges {
         guard let path = Files.resolved(image) else { throw PersistenceError.refused("\(image): \(SystemError.last("open").reason)") }
         self.image = path
         let sif = try? SIFFile(reading: try FileSource(path: path))
-        if let kind = sif?.primaryPartition?.partition?.fileSystem, kind == .gocryptfsSquashFS || kind == .encryptedSquashFS {
+        if sif?.primaryPartition?.partition?.fileSystem.isEncrypted ?? false {
             throw PersistenceError.refused(
                 "\(image) is encrypted, and changes of such images cannot be committed: `singularity build` makes a plain image of it, or another encrypted one"
             )

@@ -47,10 +47,8 @@ public enum OverlayPartition {
         guard let primary = sif.primaryPartition, let nature = primary.partition else {
             throw PersistenceError.refused("\(path) has no root file system that an overlay could be for")
         }
-        switch nature.fileSystem {
-        case .encryptedSquashFS, .gocryptfsSquashFS:
+        guard !nature.fileSystem.isEncrypted else {
             throw PersistenceError.refused("encrypted root FS partition in \(path): could not add writable overlay")
-        default: break
         }
         if let old = sif.descriptors.first(where: { $0.partition?.type == .overlay && $0.partition?.fileSystem == .ext3 }) {
             throw PersistenceError.refused(
@@ -77,7 +75,7 @@ public enum OverlayPartition {
     /// The same partition as one of another file, and empty.
     static func append(like old: WritableImage, to descriptor: CInt, _ path: String, _ settings: Settings) throws {
         let before = try SIFFile(reading: try FileSource(path: old.path))
-        let after = try SIFFile(reading: try FileSource(SharedDescriptor(OwnedDescriptor(dup(descriptor))), name: path))
+        let after = try SIFFile(reading: try FileSource(copyOf: descriptor, name: path))
         guard let object = old.object, let partition = try before.descriptor(id: object).partition else { return }
         let owner = try ExtContent(old).rootOwner()
         var settings = settings

@@ -1,5 +1,6 @@
 import AsyncHTTPClient
 import Glibc
+import Linux
 import NIOCore
 import NIOHTTP1
 
@@ -35,14 +36,14 @@ public struct KeyServer: Sendable {
     /// Keys that a text matches, in the server's machine-readable form.
     public func index(_ text: String) async throws -> [KeyServerEntry] {
         let answer = try await exchange(
-            .GET, "lookup?op=index&options=mr&fingerprint=on&search=\(Self.encoded(text))", missing: "no key for \(text)")
+            .GET, "lookup?op=index&options=mr&fingerprint=on&search=\(PercentEncoding.encoded(text))", missing: "no key for \(text)")
         return KeyServerEntry.parse(String(decoding: answer, as: UTF8.self))
     }
 
     /// Hands a key over.
     /// - Parameter armored: the public key.
     public func add(_ armored: [UInt8]) async throws {
-        let body = Array("keytext=\(Self.encoded(String(decoding: armored, as: UTF8.self)))".utf8)
+        let body = Array("keytext=\(PercentEncoding.encoded(String(decoding: armored, as: UTF8.self)))".utf8)
         _ = try await exchange(.POST, "add", body: body, missing: "it takes no keys")
     }
 
@@ -51,22 +52,6 @@ public struct KeyServer: Sendable {
         let url = WebAddress(scheme: address.scheme, hostAndPort: address.hostAndPort, path: "\(folder)/pks/\(request)")
         let headers = body == nil ? [] : [("Content-Type", "application/x-www-form-urlencoded")]
         return try await WebExchange.send(method, url, headers: headers, body: body, limit: Self.largest, missing: missing)
-    }
-
-    /// Percent-encoding of a form's value.
-    static func encoded(_ text: String) -> String {
-        var out = ""
-        for byte in text.utf8 {
-            switch byte {
-            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
-                UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "~"):
-                out.unicodeScalars.append(Unicode.Scalar(byte))
-            default:
-                let digits = String(byte, radix: 16, uppercase: true)
-                out += "%" + (digits.count == 1 ? "0" : "") + digits
-            }
-        }
-        return out
     }
 }
 

@@ -1,3 +1,5 @@
+import Linux
+
 /// A line of a key server's index (HKP draft, section 5.2): a key and its user identities.
 public struct KeyServerEntry: Sendable, Equatable {
     /// Hexadecimal digits, upper case: a fingerprint, or a key identifier of old servers.
@@ -31,19 +33,12 @@ public struct KeyServerEntry: Sendable, Equatable {
         return entries
     }
 
-    /// Undoes percent-encoding.
+    /// A name that was percent-encoded.
     private static func decoded(_ text: String) -> String {
-        var out: [UInt8] = []
-        var rest = Array(text.utf8)[...]
-        while let byte = rest.popFirst() {
-            if byte == UInt8(ascii: "%"), rest.count >= 2, let value = UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16) {
-                out.append(value)
-                rest = rest.dropFirst(2)
-            } else {
-                out.append(byte)
-            }
-        }
         // Names are shown on terminals: nothing in them may move the cursor.
-        return String(String(decoding: out, as: UTF8.self).unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7f ? "?" : Character($0) })
+        return String(
+            String(decoding: PercentEncoding.decoded(text), as: UTF8.self).unicodeScalars.map {
+                $0.value < 0x20 || $0.value == 0x7f ? "?" : Character($0)
+            })
     }
 }

@@ -41,6 +41,8 @@ public enum FileSystemType: Int32, Sendable, CaseIterable {
     /// A SquashFS with one gocryptfs file in it.
     case gocryptfsSquashFS = 6
 
+    public var isEncrypted: Bool { self == .encryptedSquashFS || self == .gocryptfsSquashFS }
+
     public var name: String {
         switch self {
         case .squashFS: "Squashfs"

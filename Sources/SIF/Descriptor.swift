@@ -59,6 +59,12 @@ public struct Descriptor: Equatable, Sendable {
         return nil
     }
 
+    /// Programs may write to it while the image is in use: an ext file system for changes or data.
+    public var isWritablePartition: Bool {
+        guard let partition else { return false }
+        return partition.fileSystem == .ext3 && (partition.type == .overlay || partition.type == .data)
+    }
+
     /// Where the object ends in the file.
     public var end: Int64 { offset + size }
 }

@@ -30,6 +30,15 @@ enum Terminal {
         return try line(input)
     }
 
+    /// A new secret, asked for twice.
+    /// - Returns: nil where the two are not the same.
+    static func askNewSecret(_ question: String, again: String, instead: String) throws -> SecretBytes? {
+        let first = try askSecret(question, instead: instead)
+        let second = try askSecret(again, instead: instead)
+        let isEqual = first.withBytes { one in second.withBytes { two in one.elementsEqual(two) } }
+        return isEqual ? first : nil
+    }
+
     /// Bytes up to a line's end.
     private static func line(_ input: CInt) throws -> SecretBytes {
         var bytes: [UInt8] = []

@@ -13,15 +13,17 @@ struct ImageDocuments {
     /// Unix seconds that stand in them: the same for the same input.
     let time: Int64
     let provenance: Provenance?
+    /// Bills of materials are written.
+    let listsContents: Bool
 
     /// Adds them behind the partition.
-    /// - Parameter plain: the file system, unencrypted; nil leaves out what is in it.
-    func add(to sif: SIFWriter, plain: (any BlockSource)?, name: String) throws {
-        guard let partition = sif.file.descriptors.last(where: { $0.type == .partition }) else { return }
-        if let plain { try addInventory(to: sif, plain) }
+    func add(to sif: SIFWriter) throws {
+        guard let partition = sif.file.primaryPartition else { return }
+        let source = try FileSource(copyOf: sif.descriptor, name: sif.file.name)
+        let slice = try SliceSource(source, offset: UInt64(partition.offset), size: UInt64(partition.size))
+        if listsContents { try addInventory(to: sif, slice) }
         guard let provenance else { return }
-        let digest = try Self.digest(sif, partition, name: name)
-        let statement = provenance.statement(subject: "object \(partition.id)", digest: digest)
+        let statement = provenance.statement(subject: "object \(partition.id)", digest: try Self.digest(slice, flushing: sif.descriptor))
         try sif.add(NewObject(.genericJSON, name: Provenance.objectName), Array(statement.compact.utf8))
     }
 
@@ -47,13 +49,11 @@ struct ImageDocuments {
     }
 
     /// Digests the partition while the disk takes it up, which it must have done before the file gets its name.
-    private static func digest(_ sif: SIFWriter, _ partition: Descriptor, name: String) throws -> String {
-        let file = sif.descriptor
+    private static func digest(_ partition: SliceSource, flushing file: CInt) throws -> String {
         let flush = try? WorkerThread { fdatasync(file) }
         defer { flush?.join() }
-        let source = try FileSource(SharedDescriptor(OwnedDescriptor(dup(file))), name: name)
         var digest = try MessageDigest(.sha256)
-        try source.read(UInt64(partition.offset)..<UInt64(partition.end)) { digest.update($0) }
+        try partition.read(0..<partition.size) { digest.update($0) }
         return Hexadecimal.text(digest.finish())
     }
 }

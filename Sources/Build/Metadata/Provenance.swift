@@ -17,12 +17,11 @@ public struct Provenance {
     public var definition: String
     /// Values of build arguments.
     public var arguments: [String: String]
+    /// There is no time in it: it would make two builds differ.
     public var dependencies: [Dependency]
-    /// RFC 3339; nil where it would make two builds differ.
-    public var time: String?
 
-    public init(definition: String, arguments: [String: String] = [:], dependencies: [Dependency], time: String? = nil) {
-        (self.definition, self.arguments, self.dependencies, self.time) = (definition, arguments, dependencies, time)
+    public init(definition: String, arguments: [String: String] = [:], dependencies: [Dependency]) {
+        (self.definition, self.arguments, self.dependencies) = (definition, arguments, dependencies)
     }
 
     /// The object's name in a SIF.
@@ -67,7 +66,7 @@ public struct Provenance {
                                     ("id", .string("urn:singularity")),
                                     ("version", .object([("singularity", .string(ProgramVersion.text))])),
                                 ])
-                            ), ("metadata", .object(time.map { [("finishedOn", .string($0))] } ?? [])),
+                            ), ("metadata", .object([])),
                         ])
                     ),
                 ])

@@ -48,8 +48,7 @@ struct BaseFinder {
         var base = base
         guard let path = base.path, let keyring = options.keyring else { throw BuildError.refused("Fingerprints: the base is no image") }
         let signers = try fingerprints.split(separator: ",").map { text in
-            let digits = OpenPGPKey.digits(String(text))
-            guard digits.count == 40, Hexadecimal.bytes(digits) != nil else {
+            guard let digits = OpenPGPKey.identifier(String(text), lengths: [40]) else {
                 throw BuildError.refused("Fingerprints: \(text) is not a fingerprint of 40 digits")
             }
             return TrustedSigner.openPGP(digits)

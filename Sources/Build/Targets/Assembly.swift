@@ -33,9 +33,10 @@ struct Assembly {
         ).write(into: root)
         var description = SIFTarget.Description(
             definition: stage.definition.text, metadata: try InspectMetadata(root).json, architecture: architecture)
-        description.objects.append(("build.json", .genericJSON, Array(try record().compact.utf8)))
+        let inputs = try inputs()
+        description.objects.append(("build.json", .genericJSON, Array(record(inputs).compact.utf8)))
         description.time = time
-        description.provenance = try provenance()
+        description.provenance = provenance(inputs)
         // What programs print is not the same twice.
         if options.image.latestTime == nil, let text = buildLog() { description.objects.append(("build.log", .generic, text)) }
         return (root, description, time)
@@ -54,33 +55,33 @@ struct Assembly {
         return newest
     }
 
-    /// What the image was made of.
-    private func record() throws -> JSONValue {
+    /// A file or directory of the host that went into the image, and the digest of a file.
+    private typealias Input = (path: String, sha256: String?)
+
+    private func inputs() throws -> [Input] {
         let digests = FileDigests(folder: options.layers.folder + "/digests")
-        let inputs = try stage.inputs.sorted().map { path -> JSONValue in
+        return try stage.inputs.sorted().map { path in
             let isFile = Files.status(path).map { $0.st_mode & S_IFMT == S_IFREG } ?? false
-            return .object([("path", .string(path)), ("sha256", .string(isFile ? try digests.digest(of: path) : ""))])
+            return (path, isFile ? try digests.digest(of: path) : nil)
         }
-        return .object([
+    }
+
+    /// What the image was made of.
+    private func record(_ inputs: [Input]) -> JSONValue {
+        .object([
             ("tool", .string("singularity \(ProgramVersion.text)")),
             ("base", .object([("name", .string(stage.base.name)), ("digest", .string(stage.base.identity))])),
-            ("arguments", .object(sorted: arguments)), ("inputs", .array(inputs)),
+            ("arguments", .object(sorted: arguments)),
+            ("inputs", .array(inputs.map { .object([("path", .string($0.path)), ("sha256", .string($0.sha256 ?? ""))]) })),
         ])
     }
 
     /// The same as a statement that other programs understand.
-    private func provenance() throws -> Provenance {
-        let digests = FileDigests(folder: options.layers.folder + "/digests")
+    private func provenance(_ inputs: [Input]) -> Provenance {
         let base = stage.base.identity
-        var dependencies = [
-            Provenance.Dependency(uri: stage.base.name, name: "base", digest: base.hasPrefix("sha256:") ? base : nil)
-        ]
-        for path in stage.inputs.sorted() {
-            let isFile = Files.status(path).map { $0.st_mode & S_IFMT == S_IFREG } ?? false
-            dependencies.append(
-                Provenance.Dependency(
-                    uri: "file:\(path)", name: "input", digest: isFile ? "sha256:\(try digests.digest(of: path))" : nil))
-        }
+        let dependencies =
+            [Provenance.Dependency(uri: stage.base.name, name: "base", digest: base.hasPrefix("sha256:") ? base : nil)]
+            + inputs.map { Provenance.Dependency(uri: "file:\($0.path)", name: "input", digest: $0.sha256.map { "sha256:\($0)" }) }
         return Provenance(definition: stage.definition.text, arguments: arguments, dependencies: dependencies)
     }
 

@@ -31,7 +31,7 @@ public struct ImageEncryption: Sendable {
     public func write(
         to sif: SIFWriter, _ output: OutputFile, type: PartitionType, _ architecture: Architecture, writePlain: (CInt) throws -> UInt64
     ) throws {
-        let spool = try Self.unnamedFile(beside: output.path)
+        let spool = SharedDescriptor(try OutputFile.unnamed(beside: output.path))
         let size = try writePlain(spool.rawValue)
         let plain = try SliceSource(try FileSource(spool, name: output.path), offset: 0, size: size)
         let sealed = try SealedImage(plain, passphrase, isRandom: !recipients.isEmpty)
@@ -53,17 +53,5 @@ public struct ImageEncryption: Sendable {
                 NewObject(.cryptographicMessage, link: .object(id), detail: WrappedKey.detail),
                 try WrappedKey.wrap(passphrase, for: recipient))
         }
-    }
-
-    /// A file without a name in the directory of the target, where there is room for it: what is in it goes with the process.
-    private static func unnamedFile(beside path: String) throws -> SharedDescriptor {
-        let folder = path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
-        let anonymous: CInt = 0o20200000
-        let raw = open(folder, O_RDWR | anonymous | O_CLOEXEC, 0o600)
-        if raw >= 0 { return SharedDescriptor(OwnedDescriptor(raw)) }
-        let name = "\(path).\(getpid()).plain"
-        let file = try OwnedDescriptor.open(name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
-        unlink(name)
-        return SharedDescriptor(file)
     }
 }

@@ -1,4 +1,3 @@
-import BlockIO
 import Glibc
 import ImageTree
 import Linux
@@ -49,8 +48,6 @@ public struct SIFTarget {
         public var time: Int64 = 0
         /// How it was made; nil where that is recorded otherwise.
         public var provenance: Provenance?
-        /// What the file system is for.
-        public var partition = PartitionType.primarySystem
 
         public init(definition: String, metadata: JSONValue, architecture: Architecture) {
             self.definition = definition
@@ -73,21 +70,15 @@ public struct SIFTarget {
             return try sink.write(root)
         }
         if let encryption = options.encryption {
-            try encryption.write(to: sif, output, type: description.partition, description.architecture) { try fileSystem($0, at: 0) }
+            try encryption.write(to: sif, output, type: .primarySystem, description.architecture) { try fileSystem($0, at: 0) }
         } else {
-            let partition = NewObject(.partition, detail: .partition(.squashFS, description.partition, description.architecture))
+            let partition = NewObject(.partition, detail: .partition(.squashFS, .primarySystem, description.architecture))
             try sif.add(partition) { try fileSystem(output.descriptor, at: $0) }
         }
-        if description.partition == .primarySystem {
-            // Of an encrypted image nobody shall know what is in it.
-            let written = sif.file.primaryPartition
-            var plain: SliceSource?
-            if options.encryption == nil, options.listsContents, let written {
-                let file = try FileSource(SharedDescriptor(OwnedDescriptor(dup(output.descriptor))), name: output.path)
-                plain = try SliceSource(file, offset: UInt64(written.offset), size: UInt64(written.size))
-            }
-            try ImageDocuments(time: description.time, provenance: description.provenance).add(to: sif, plain: plain, name: output.path)
-        }
+        // Of an encrypted image nobody shall know what is in it.
+        try ImageDocuments(
+            time: description.time, provenance: description.provenance, listsContents: options.listsContents && options.encryption == nil
+        ).add(to: sif)
         try sif.commit()
     }
 

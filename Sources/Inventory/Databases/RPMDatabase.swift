@@ -1,4 +1,3 @@
-import BlockIO
 import CSQLite
 
 /// Packages of Fedora and its kin (`rpmdb.sqlite`; the headers in it are those of RPM packages, "RPM package format").

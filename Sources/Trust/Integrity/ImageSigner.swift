@@ -41,9 +41,9 @@ public struct ImageSigner {
         do { shared = SharedDescriptor(try OwnedDescriptor.open(path, O_RDWR)) } catch { throw TrustError.unreadable("\(error)") }
         let source = try FileSource(shared, name: path)
         var outcome = Outcome()
-        outcome.separated = try separate(shared, source)
-        let covered = try CoveredBytes(try SIFFile(reading: source), source)
         let writer = try SIFWriter(changing: shared, name: path, time: Int64(time(nil)))
+        outcome.separated = try Self.separate(writer)
+        let covered = try CoveredBytes(writer.file, source)
         for (group, objects) in try tasks(covered, selection, &outcome) {
             let text = Array(try ImageMetadata(covered, objects, group: group).json.utf8)
             var fingerprint: [UInt8]?
@@ -64,20 +64,17 @@ public struct ImageSigner {
 
     /// Moves writable partitions out of groups that hold something else. A group's number is not covered by signatures, and
     /// what is signed already keeps its place: an older signature of all of the group would miss the partition.
-    private func separate(_ shared: SharedDescriptor, _ source: FileSource) throws -> [UInt32] {
-        let file = try SIFFile(reading: source)
+    private static func separate(_ writer: SIFWriter) throws -> [UInt32] {
+        let file = writer.file
         let mixed = file.descriptors.filter { object in
             guard object.isWritablePartition, let group = object.group else { return false }
             let isSigned = file.descriptors.contains { $0.type == .signature && $0.link == .group(group) }
             return !isSigned && file.descriptors.contains { $0.group == group && !$0.isWritablePartition }
         }
-        guard !mixed.isEmpty else { return [] }
-        let writer = try SIFWriter(changing: shared, name: path, time: Int64(time(nil)))
         for object in mixed {
             let highest = writer.file.descriptors.compactMap(\.group).max() ?? 0
             try writer.setGroup(id: object.id, to: highest + 1)
         }
-        try writer.commitToDisk()
         return mixed.map(\.id)
     }
 

@@ -201,11 +201,3 @@ public final class ImageVerifier {
         verified += objects
     }
 }
-
-extension Descriptor {
-    /// Programs may write to it while the image is in use: an ext file system for changes or data.
-    public var isWritablePartition: Bool {
-        guard let partition else { return false }
-        return partition.fileSystem == .ext3 && (partition.type == .overlay || partition.type == .data)
-    }
-}

@@ -1,3 +1,5 @@
+import Linux
+
 /// What is known of an OpenPGP key: of the primary key and its user identities.
 public struct OpenPGPKey: Sendable, Equatable {
     /// Where a key came from.
@@ -35,6 +37,12 @@ public struct OpenPGPKey: Sendable, Equatable {
     public func isNamed(_ text: String) -> Bool {
         let digits = Self.digits(text)
         return digits.count >= 16 && fingerprint.hasSuffix(digits)
+    }
+
+    /// The digits of a text that is a fingerprint (40), or a key identifier where such ones are allowed (16); nil for others.
+    public static func identifier(_ text: String, lengths: Set<Int> = [16, 40]) -> String? {
+        let digits = digits(text)
+        return lengths.contains(digits.count) && Hexadecimal.bytes(digits) != nil ? digits : nil
     }
 
     /// Upper-case digits of a fingerprint as people write it.

@@ -30,10 +30,10 @@ enum ExecutionControlList {
         let name = group["tagname"]?.string ?? "execgroup"
         var signers: [TrustedSigner] = []
         for value in group["keyfp"]?.array ?? [] {
-            guard let text = value.string, OpenPGPKey.digits(text).count == 40 else {
+            guard let digits = value.string.flatMap({ OpenPGPKey.identifier($0, lengths: [40]) }) else {
                 throw .policy("\(path): \(name): keyfp holds fingerprints of 40 digits")
             }
-            signers.append(try TrustedSigner(text))
+            signers.append(.openPGP(digits))
         }
         let rule: SignatureRule
         switch group["mode"]?.string ?? "" {

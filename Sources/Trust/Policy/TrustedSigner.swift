@@ -11,8 +11,7 @@ public enum TrustedSigner: Sendable {
     /// Reads what people write: digits of a fingerprint, or the path of a PEM file with a public key or a certificate.
     /// - Throws: ``TrustError/policy(_:)``
     public init(_ text: String) throws(TrustError) {
-        let digits = OpenPGPKey.digits(text)
-        if digits.count == 40 || digits.count == 16, Hexadecimal.bytes(digits) != nil {
+        if let digits = OpenPGPKey.identifier(text) {
             self = .openPGP(digits)
             return
         }

@@ -28,9 +28,8 @@ public struct VerificationPolicy: Sendable {
             lines = [Line(rule: .anyKnown)]
             return
         }
-        let digits = OpenPGPKey.digits(text)
-        if Hexadecimal.bytes(digits) != nil, digits.count == 40 || digits.count == 16 {
-            lines = [Line(rule: .anyOf([try TrustedSigner(text)]))]
+        if let digits = OpenPGPKey.identifier(text) {
+            lines = [Line(rule: .anyOf([.openPGP(digits)]))]
             return
         }
         let content: String

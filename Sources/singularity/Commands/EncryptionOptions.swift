@@ -75,7 +75,7 @@ enum EncryptionOptions {
         do { try keys.add(privateKeyPEM: try pem(path), name: path) } catch { if isOnly { throw error } }
     }
 
-    private static func pem(_ path: String) throws -> String {
+    static func pem(_ path: String) throws -> String {
         do { return try Files.readText(path, limit: 1 << 20) } catch {
             throw CommandError("could not read the key \(path): \(error.reason)")
         }
@@ -96,12 +96,12 @@ enum EncryptionOptions {
         }
         if let path = parsed["passphrase-file"] { return ImageEncryption(passphrase: try Passphrases.firstLine(of: path)) }
         if parsed.has("passphrase") {
-            let first = try Terminal.askSecret("Enter encryption passphrase: ", instead: instead)
-            let second = try Terminal.askSecret("Repeat encryption passphrase: ", instead: instead)
-            let isEqual = first.withBytes { one in second.withBytes { two in one.elementsEqual(two) } }
-            guard isEqual else { throw CommandError("the two pass phrases are not the same; nothing is built") }
-            guard first.count > 0 else { throw CommandError("an empty pass phrase protects nothing; nothing is built") }
-            return ImageEncryption(passphrase: first)
+            let question = "Enter encryption passphrase: "
+            guard let phrase = try Terminal.askNewSecret(question, again: "Repeat encryption passphrase: ", instead: instead) else {
+                throw CommandError("the two pass phrases are not the same; nothing is built")
+            }
+            guard phrase.count > 0 else { throw CommandError("an empty pass phrase protects nothing; nothing is built") }
+            return ImageEncryption(passphrase: phrase)
         }
         if let path = Environment.setting("ENCRYPTION_PEM_PATH") {
             return try ImageEncryption(recipients: [try Recipient(pem: try pem(path), name: path)])

@@ -76,8 +76,7 @@ let runHelpCommand = Command(
 private func withoutKey(_ keys: ImageKeys, _ path: String) throws -> ContainerReader? {
     guard let source = try? FileSource(path: path), SIFFile.isSIF(source) else { return nil }
     let file = try SIFFile(reading: source)
-    let encrypted: [FileSystemType] = [.encryptedSquashFS, .gocryptfsSquashFS]
-    guard let kind = file.primaryPartition?.partition?.fileSystem, encrypted.contains(kind),
+    guard let kind = file.primaryPartition?.partition?.fileSystem, kind.isEncrypted,
         try keys.load().isEmpty,
         let object = file.first(.genericJSON, named: "inspect-metadata.json"), object.size <= 16 << 20
     else { return nil }

@@ -208,8 +208,7 @@ private func exportKey(_ parsed: ParsedArguments) throws {
 }
 
 private func remove(_ parsed: ParsedArguments, _ ring: OpenPGPKeys, _ file: String, secret: Bool) throws {
-    let digits = OpenPGPKey.digits(parsed.arguments[0])
-    guard digits.count == 40, Hexadecimal.bytes(digits) != nil else {
+    guard let digits = OpenPGPKey.identifier(parsed.arguments[0], lengths: [40]) else {
         throw CommandError(
             "Unable to remove \(secret ? "private" : "public") key: \(parsed.arguments[0]) is not a fingerprint of 40 digits")
     }
@@ -222,12 +221,17 @@ private func remove(_ parsed: ParsedArguments, _ ring: OpenPGPKeys, _ file: Stri
     }
 }
 
-private func pull(_ parsed: ParsedArguments) throws {
-    try KeyStore.checkGlobal(parsed)
-    let digits = OpenPGPKey.digits(parsed.arguments[0])
-    guard digits.count == 16 || digits.count == 40, Hexadecimal.bytes(digits) != nil else {
+/// Names a key of a server.
+private func identifier(_ text: String) throws -> String {
+    guard let digits = OpenPGPKey.identifier(text) else {
         throw CommandError("please provide a keyid(16 chars) or a full fingerprint(40 chars)")
     }
+    return digits
+}
+
+private func pull(_ parsed: ParsedArguments) throws {
+    try KeyStore.checkGlobal(parsed)
+    let digits = try identifier(parsed.arguments[0])
     let server = try KeyStore.server(parsed)
     let answer = try Blocking.run { try await server.get(digits) }
     // A server may answer with anything: only what was asked for is taken.
@@ -242,10 +246,7 @@ private func pull(_ parsed: ParsedArguments) throws {
 }
 
 private func push(_ parsed: ParsedArguments, _ name: String) throws {
-    let digits = OpenPGPKey.digits(name)
-    guard digits.count == 16 || digits.count == 40, Hexadecimal.bytes(digits) != nil else {
-        throw CommandError("please provide a keyid(16 chars) or a full fingerprint(40 chars)")
-    }
+    let digits = try identifier(name)
     let ring = try KeyStore.publicKeys(parsed)
     guard let key = try ring.keys.first(where: { $0.isNamed(digits) }) else { throw CommandError("the keyring has no key \(digits)") }
     let armored = try ring.export(key.fingerprint, secret: false, armored: true)

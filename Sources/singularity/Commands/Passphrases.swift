@@ -48,10 +48,8 @@ enum Passphrases {
         if let text = parsed["password"] { return text.isEmpty ? nil : SecretBytes(text) }
         if let given = try given(parsed) { return given }
         for _ in 0..<3 {
-            let first = try Terminal.askSecret("Enter a passphrase : ", instead: advice)
-            let second = try Terminal.askSecret("Retype your passphrase : ", instead: advice)
-            let isEqual = first.withBytes { one in second.withBytes { two in one.elementsEqual(two) } }
-            if isEqual { return first.count == 0 ? nil : first }
+            let phrase = try Terminal.askNewSecret("Enter a passphrase : ", again: "Retype your passphrase : ", instead: advice)
+            if let phrase { return phrase.count == 0 ? nil : phrase }
             Program.printError("the two are not the same\n")
         }
         throw CommandError("no pass phrase was given")

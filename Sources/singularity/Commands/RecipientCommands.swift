@@ -40,7 +40,7 @@ let recipientCommands = [
         let keys = try EncryptionOptions.keys(parsed).load()
         let writer = try SIFWriter(changing: file, name: path, time: Int64(time(nil)))
         for name in parsed.arguments.dropFirst() {
-            let recipient = try Recipient(pem: try Files.readText(name, limit: 1 << 20), name: name)
+            let recipient = try Recipient(pem: try EncryptionOptions.pem(name), name: name)
             try writer.add(
                 NewObject(.cryptographicMessage, group: partition.group ?? 1, link: .object(partition.id), detail: WrappedKey.detail),
                 try EncryptedPartition.wrap(partition, of: sif, source, keys, for: recipient))
