@@ -4,9 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A variable that nobody changes, which Swift cannot know. */
-static inline io_manager cext2_unix_io(void) { return unix_io_manager; }
-
 /* Where libext2fs's blocks come from and go to, in bytes from the beginning of the file system. Both return an errno value. */
 struct cext2_store {
     void *object;

@@ -1,5 +1,6 @@
 import BlockIO
 import CExt2
+import Glibc
 import Linux
 
 /// An ext2, ext3 or ext4 file system in a file, read by libext2fs.
@@ -11,6 +12,15 @@ public final class ExtImage: @unchecked Sendable {
     /// Of the file, for messages.
     public let name: String
     private let system: ext2_filsys
+    /// Where libext2fs finds the blocks.
+    private let store: UnsafeMutablePointer<cext2_store>
+    private let source: Source
+
+    /// Blocks for libext2fs, which only reads.
+    private final class Source {
+        let storage: any VolumeStorage
+        init(_ storage: any VolumeStorage) { self.storage = storage }
+    }
 
     public struct Failure: Error, CustomStringConvertible {
         public let description: String
@@ -42,19 +52,33 @@ public final class ExtImage: @unchecked Sendable {
     /// The root directory.
     public static let root: UInt32 = 2
 
-    /// - Parameter offset: where the file system starts in the file, bytes.
-    public init(_ path: String, offset: UInt64) throws(Failure) {
-        name = path
+    /// - Parameter name: for messages.
+    public init(_ storage: any VolumeStorage, name: String) throws(Failure) {
+        self.name = name
+        source = Source(storage)
+        store = .allocate(capacity: 1)
+        store.initialize(
+            to: cext2_store(
+                object: Unmanaged.passUnretained(source).toOpaque(),
+                read: { object, offset, count, bytes in
+                    guard let object, let bytes else { return EINVAL }
+                    return Unmanaged<Source>.fromOpaque(object).takeUnretainedValue().storage
+                        .read(at: offset, UnsafeMutableRawBufferPointer(start: bytes, count: count))
+                },
+                write: { _, _, _, _ in EROFS }))
         var opened: ext2_filsys?
-        let status = ext2fs_open2(
-            path, offset > 0 ? "offset=\(offset)" : nil, EXT2_FLAG_64BITS | EXT2_FLAG_IGNORE_CSUM_ERRORS, 0, 0, cext2_unix_io(), &opened)
+        let status = cext2_open(store, name, EXT2_FLAG_64BITS | EXT2_FLAG_IGNORE_CSUM_ERRORS, &opened)
         guard status == 0, let opened else {
-            throw Failure(description: "\(path) has no ext file system that can be read (\(Self.text(status)))")
+            store.deallocate()
+            throw Failure(description: "\(name) has no ext file system that can be read (\(Self.text(status)))")
         }
         system = opened
     }
 
-    deinit { ext2fs_free(system) }
+    deinit {
+        ext2fs_free(system)
+        store.deallocate()
+    }
 
     private static func text(_ status: errcode_t) -> String { error_message(status).map { String(cString: $0) } ?? "error \(status)" }
 

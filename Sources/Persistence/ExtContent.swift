@@ -12,9 +12,9 @@ struct ExtContent {
 
     /// Whose the file system is.
     func rootOwner() throws -> (uid: UInt32, gid: UInt32) {
-        let root = try ExtImage(image.path, offset: image.place.offset).inode(ExtImage.root)
+        let root = try ExtImage(image.place.open(), name: image.path).inode(ExtImage.root)
         return (root.uid, root.gid)
     }
 
-    func tree() throws -> Node { try ExtTree.read(image.path, offset: image.place.offset) }
+    func tree() throws -> Node { try ExtTree.read(image.place.open(), image.path) }
 }

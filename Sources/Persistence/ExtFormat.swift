@@ -88,7 +88,7 @@ enum ExtFormat {
         }
         // mkfs.ext4 writes zeros where it can't be lazy.
         if isExt3 { SparseCopy.dig(file, from: offset, count: size) }
-        let volume = try ExtVolume(file: file, start: offset, name: name, isReadOnly: false)
+        let volume = try ExtVolume(PlainVolumeFile(file, start: offset), name: name, isReadOnly: false)
         do throws(ExtError) {
             // A program that wants an empty directory must not find this one; e2fsck makes it again when it needs it.
             try volume.dropEmptyLostAndFound()

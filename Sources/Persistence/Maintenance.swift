@@ -26,12 +26,13 @@ public struct Maintenance {
 
     public func usage() throws -> Usage {
         let file = try OwnedDescriptor.open(image.path, O_RDONLY)
-        let volume = try ExtVolume(file: file.rawValue, start: image.place.offset, name: image.path, isReadOnly: true)
+        let storage = image.place.storage(file.rawValue)
+        let volume = try ExtVolume(storage, name: image.path, isReadOnly: true)
         let numbers = volume.numbers
         return Usage(
             size: image.place.size, used: numbers.used * UInt64(numbers.blockSize), onDisk: image.usedSize, inodes: numbers.inodes,
             usedInodes: numbers.inodes - numbers.freeInodes,
-            isClean: !ExtVolume.needsCheck(file: file.rawValue, start: image.place.offset))
+            isClean: !ExtVolume.needsCheck(storage))
     }
 
     /// Checks the file system.
@@ -81,7 +82,7 @@ public struct Maintenance {
         try held.replaceContent(with: copy.rawValue, size: size)
         if size < image.place.size { try writeSize(size, file) }
         // Its journal may have got another place, and room that it doesn't need.
-        try ExtVolume(file: file, start: image.place.offset, name: image.path, isReadOnly: false).close()
+        try ExtVolume(image.place.storage(file), name: image.path, isReadOnly: false).close()
     }
 
     private func writeSize(_ size: UInt64, _ file: CInt) throws {

@@ -65,7 +65,7 @@ public final class OverlayChanges {
             let upper = Files.isDirectory(overlay + "/upper") ? overlay + "/upper" : overlay
             changes = try HostTree.read(upper, ownership: identity == .root ? .asStored : .mapped)
         case .partition(let held):
-            changes = try ExtTree.read(held.image.path, offset: held.image.place.offset, folder: "upper")
+            changes = try ExtTree.read(held.image.place.open(), held.image.path, folder: "upper")
         }
         LayerTree.replaceMarkers(in: changes)
         return changes

@@ -18,7 +18,7 @@ private final class Volume {
         self.path = path
         file = open(path, O_RDWR | O_CLOEXEC)
         random = Generator(state: seed)
-        volume = try ExtVolume(file: file, start: 0, name: path, isReadOnly: false)
+        volume = try ExtVolume(PlainVolumeFile(file, start: 0), name: path, isReadOnly: false)
         directory = try volume.makeDirectory(Array("d".utf8), in: ExtVolume.root, mode: 0o755, uid: 1, gid: 2)
     }
 
@@ -81,7 +81,7 @@ private final class Volume {
     static func content(_ path: String) throws -> [String: [UInt8]] {
         let file = open(path, O_RDONLY | O_CLOEXEC)
         defer { close(file) }
-        let volume = try ExtVolume(file: file, start: 0, name: path, isReadOnly: true)
+        let volume = try ExtVolume(PlainVolumeFile(file, start: 0), name: path, isReadOnly: true)
         var out: [String: [UInt8]] = [:]
         func read(_ directory: UInt32, _ prefix: String) throws {
             var entries: [VolumeEntry] = []
@@ -150,8 +150,8 @@ struct VolumeTests {
     private func recovered(_ path: String) throws -> [String: [UInt8]] {
         let file = open(path, O_RDWR | O_CLOEXEC)
         defer { close(file) }
-        #expect(ExtVolume.needsCheck(file: file, start: 0))
-        _ = try ExtVolume.replayJournal(file: file, start: 0, name: path)
+        #expect(ExtVolume.needsCheck(PlainVolumeFile(file, start: 0)))
+        _ = try ExtVolume.replayJournal(PlainVolumeFile(file, start: 0), name: path)
         let check = try run("/sbin/e2fsck", ["-f", "-n", path])
         #expect(
             check.status == 0 || !check.text.contains("Fix?") && !check.text.contains("WARNING: Filesystem still has errors"),
@@ -186,7 +186,7 @@ struct VolumeTests {
         #expect(!check.text.contains("Fix?"), "\(check.text)")
         #expect(try Volume.content(path) == volume.model)
         let file = open(path, O_RDONLY)
-        #expect(!ExtVolume.needsCheck(file: file, start: 0))
+        #expect(!ExtVolume.needsCheck(PlainVolumeFile(file, start: 0)))
         close(file)
     }
 
@@ -267,7 +267,7 @@ struct VolumeTests {
             try Data(bad).write(to: URL(filePath: target))
             _ = try? Volume.content(target)
             let file = open(target, O_RDWR | O_CLOEXEC)
-            _ = try? ExtVolume.replayJournal(file: file, start: 0, name: target)
+            _ = try? ExtVolume.replayJournal(PlainVolumeFile(file, start: 0), name: target)
             close(file)
             if let volume = try? Volume(target, seed: 2) {
                 for _ in 0..<20 { _ = try? volume.step() }

@@ -1,5 +1,6 @@
 import BlockIO
 import Compression
+import ExtFS
 import ImageTree
 import Linux
 import SquashFS
@@ -15,7 +16,7 @@ struct ArchiveConversion {
         let root: Node
         switch kind {
         case .archive: root = try archive(writer)
-        case .extFileSystem(let offset): root = try ExtTree.read(path, offset: offset)
+        case .extFileSystem(let offset): root = try ExtTree.read(PlainVolumeFile(SharedDescriptor(try OwnedDescriptor.open(path)), start: offset), path)
         case .image: throw BuildError.badSource(path, why: "it is an image already")
         }
         var sink = SquashFSSink(writer, latestTime: options.latestTime)

@@ -5,10 +5,10 @@ import SquashFS
 /// Makes a tree of an ext file system, such as an image of Singularity 2.x.
 public enum ExtTree {
     /// - Parameters:
-    ///   - offset: where the file system begins in the file, bytes.
+    ///   - path: for messages.
     ///   - folder: a directory of the root, to be the root of the tree; nil for all of it.
-    public static func read(_ path: String, offset: UInt64, folder: String? = nil) throws -> Node {
-        let image = try ExtImage(path, offset: offset)
+    public static func read(_ storage: any VolumeStorage, _ path: String, folder: String? = nil) throws -> Node {
+        let image = try ExtImage(storage, name: path)
         var start = ExtImage.root
         if let folder {
             guard let found = try image.entries(start).first(where: { $0.name == Array(folder.utf8) }) else { return .directory() }

@@ -19,12 +19,7 @@ final class Block {
 ///
 /// Not safe for threads: all is behind the lock of the ``ExtVolume``.
 final class BlockStore {
-    /// Open file with the file system in it.
-    let file: CInt
-    /// Where the file system begins in the file, bytes.
-    let start: UInt64
-    /// Of messages.
-    let name: String
+    private let storage: any VolumeStorage
     /// Bytes; known once the superblock has been read.
     private(set) var blockSize = 1024
 
@@ -40,11 +35,7 @@ final class BlockStore {
     /// Data was written to its place since the last commit began.
     private var hasDirectData = false
 
-    init(file: CInt, start: UInt64, name: String) {
-        self.file = file
-        self.start = start
-        self.name = name
-    }
+    init(_ storage: any VolumeStorage) { self.storage = storage }
 
     func use(blockSize: Int) {
         precondition(running.isEmpty && committing.isEmpty && committed.isEmpty)
@@ -58,7 +49,7 @@ final class BlockStore {
     /// - Returns: an errno value, 0 for success.
     func read(at offset: UInt64, _ target: UnsafeMutableRawBufferPointer) -> CInt {
         let size = UInt64(blockSize)
-        if running.isEmpty && committing.isEmpty && committed.isEmpty { return readFile(at: offset, target) }
+        if running.isEmpty && committing.isEmpty && committed.isEmpty { return storage.read(at: offset, target) }
         var done = 0
         // Where the part that comes from the file begins.
         var pending = 0
@@ -68,7 +59,7 @@ final class BlockStore {
             let count = min(blockSize - inBlock, target.count - done)
             if let block = newest(position / size) {
                 if pending < done {
-                    let error = readFile(at: offset + UInt64(pending), .init(rebasing: target[pending..<done]))
+                    let error = storage.read(at: offset + UInt64(pending), .init(rebasing: target[pending..<done]))
                     if error != 0 { return error }
                 }
                 UnsafeMutableRawBufferPointer(rebasing: target[done..<done + count])
@@ -77,31 +68,14 @@ final class BlockStore {
             }
             done += count
         }
-        return pending < done ? readFile(at: offset + UInt64(pending), .init(rebasing: target[pending..<done])) : 0
-    }
-
-    /// What is behind the end of a sparse file is zero.
-    private func readFile(at offset: UInt64, _ target: UnsafeMutableRawBufferPointer) -> CInt {
-        var done = 0
-        while done < target.count {
-            let count = pread(file, target.address + done, target.count - done, Int(start + offset) + done)
-            if count < 0 {
-                if errno == EINTR { continue }
-                return errno
-            }
-            if count == 0 {
-                memset(target.address + done, 0, target.count - done)
-                break
-            }
-            done += count
-        }
-        return 0
+        return pending < done ? storage.read(at: offset + UInt64(pending), .init(rebasing: target[pending..<done])) : 0
     }
 
     // MARK: Writing
 
     /// Changes bytes, as a part of the running transaction.
-    func write(at offset: UInt64, _ bytes: UnsafeRawBufferPointer) -> CInt {
+    /// - Parameter isNew: what the blocks had before is nobody's, and may not even be readable.
+    func write(at offset: UInt64, _ bytes: UnsafeRawBufferPointer, isNew: Bool = false) -> CInt {
         let size = UInt64(blockSize)
         var done = 0
         while done < bytes.count {
@@ -114,7 +88,9 @@ final class BlockStore {
                 target = block
             } else {
                 target = Block(size: blockSize)
-                if count < blockSize {
+                if count < blockSize, isNew {
+                    memset(target.bytes, 0, blockSize)
+                } else if count < blockSize {
                     let error = read(at: number * size, .init(start: target.bytes, count: blockSize))
                     if error != 0 { return error }
                 }
@@ -137,26 +113,13 @@ final class BlockStore {
     /// Writes data of new blocks to their places.
     func writeDirectly(at offset: UInt64, _ bytes: UnsafeRawBufferPointer) -> CInt {
         hasDirectData = true
-        return Self.write(file, at: start + offset, bytes)
+        return storage.write(bytes, at: offset)
     }
 
     func markFree(_ block: UInt64) { freed.running.insert(block) }
 
     /// Blocks that became free since the last commit began.
     var freedCount: Int { freed.running.count }
-
-    static func write(_ file: CInt, at offset: UInt64, _ bytes: UnsafeRawBufferPointer) -> CInt {
-        var done = 0
-        while done < bytes.count {
-            let count = pwrite(file, bytes.address + done, bytes.count - done, Int(offset) + done)
-            if count < 0 {
-                if errno == EINTR { continue }
-                return errno
-            }
-            done += count
-        }
-        return 0
-    }
 
     // MARK: Commits
 
@@ -196,7 +159,7 @@ final class BlockStore {
     }
 
     /// Writes blocks to their places; neighbours in one call.
-    static func place(_ blocks: [(number: UInt64, block: Block)], _ file: CInt, start: UInt64, blockSize: Int) -> CInt {
+    static func place(_ blocks: [(number: UInt64, block: Block)], in storage: any VolumeStorage, blockSize: Int) -> CInt {
         var index = 0
         while index < blocks.count {
             var parts: [iovec] = []
@@ -205,29 +168,9 @@ final class BlockStore {
                 parts.append(iovec(iov_base: blocks[index].block.bytes, iov_len: blockSize))
                 index += 1
             }
-            let error = write(parts, file, at: start + first * UInt64(blockSize))
+            let error = storage.write(parts, at: first * UInt64(blockSize))
             if error != 0 { return error }
         }
         return 0
-    }
-
-    static func write(_ parts: [iovec], _ file: CInt, at offset: UInt64) -> CInt {
-        let total = parts.reduce(0) { $0 + $1.iov_len }
-        while true {
-            let count = pwritev(file, parts, CInt(parts.count), Int(offset))
-            if count == total { return 0 }
-            if count < 0 {
-                if errno == EINTR { continue }
-                return errno
-            }
-            // The rest, as after a nearly full disk, one by one.
-            var position = offset
-            for part in parts {
-                let error = write(file, at: position, .init(start: part.iov_base, count: part.iov_len))
-                if error != 0 { return error }
-                position += UInt64(part.iov_len)
-            }
-            return 0
-        }
     }
 }

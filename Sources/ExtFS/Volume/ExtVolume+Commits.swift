@@ -15,7 +15,7 @@ extension ExtVolume {
             return store.hasChanges ? store.freeze() : ([], false)
         }
         guard let frozen else { return failure }
-        let error = frozen.blocks.isEmpty ? (frozen.hasDirectData ? Self.synchronise(file) : 0) : write(frozen.blocks, frozen.hasDirectData)
+        let error = frozen.blocks.isEmpty ? (frozen.hasDirectData ? storage.synchronise() : 0) : write(frozen.blocks, frozen.hasDirectData)
         lock.locked {
             if error != 0 { failure = error }
             let freed = store.finishCommit()
@@ -34,10 +34,13 @@ extension ExtVolume {
 
     private func write(_ blocks: [(number: UInt64, block: Block)], _ hasDirectData: Bool) -> CInt {
         // What new names lead to must be there before the names.
-        if hasDirectData, fdatasync(file) != 0 { return errno }
+        if hasDirectData {
+            let error = storage.synchronise()
+            if error != 0 { return error }
+        }
         guard let journal else {
-            let error = BlockStore.place(blocks, file, start: start, blockSize: blockSize)
-            return error != 0 ? error : Self.synchronise(file)
+            let error = BlockStore.place(blocks, in: storage, blockSize: blockSize)
+            return error != 0 ? error : storage.synchronise()
         }
         switch journal.need(blocks.count) {
         case .nothing: break
@@ -52,25 +55,25 @@ extension ExtVolume {
             // Larger than the journal, which no operation is meant to be.
             let error = makeRoom(in: journal, all: true)
             if error != 0 { return error }
-            let placing = BlockStore.place(blocks, file, start: start, blockSize: blockSize)
-            return placing != 0 ? placing : Self.synchronise(file)
+            let placing = BlockStore.place(blocks, in: storage, blockSize: blockSize)
+            return placing != 0 ? placing : storage.synchronise()
         }
         lock.locked { journal.announce(blocks) }
         let error = journal.append(blocks)
-        return error != 0 ? error : Self.synchronise(file)
+        return error != 0 ? error : storage.synchronise()
     }
 
     private func makeRoom(in journal: Journal, all: Bool) -> CInt {
         var error = placeAll()
-        if error == 0 { error = Self.synchronise(file) }
+        if error == 0 { error = storage.synchronise() }
         if error == 0 { error = lock.locked { journal.forget(all: all) } }
-        return error != 0 ? error : Self.synchronise(file)
+        return error != 0 ? error : storage.synchronise()
     }
 
     /// Writes committed blocks to their places. Without the lock.
     func placeAll() -> CInt {
         let blocks = lock.locked { store.placeable() }
-        let error = BlockStore.place(blocks, file, start: start, blockSize: blockSize)
+        let error = BlockStore.place(blocks, in: storage, blockSize: blockSize)
         guard error == 0 else {
             lock.locked { failure = error }
             return error
@@ -78,6 +81,4 @@ extension ExtVolume {
         lock.locked { store.finishPlacing(blocks) }
         return 0
     }
-
-    private static func synchronise(_ file: CInt) -> CInt { fdatasync(file) == 0 ? 0 : errno }
 }

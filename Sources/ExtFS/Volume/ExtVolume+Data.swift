@@ -192,7 +192,7 @@ extension ExtVolume {
         let isDirect =
             isNew && part.count >= Self.leastDirect && begin % size == 0 && end % size == 0
             && (0..<run.count).allSatisfy { mayWriteDirectly(place + $0) }
-        let error = isDirect ? store.writeDirectly(at: target, part) : store.write(at: target, part)
+        let error = isDirect ? store.writeDirectly(at: target, part) : store.write(at: target, part, isNew: isNew)
         if error != 0 { throw ExtError(error) }
     }
 
@@ -202,14 +202,14 @@ extension ExtVolume {
     private func zeroEdges(_ run: BlockRun, _ block: UInt64, from offset: UInt64, to end: UInt64) throws(ExtError) {
         guard let place = run.place else { return }
         let size = UInt64(blockSize)
-        if offset > block * size { try zero(at: place * size, count: offset - block * size) }
+        if offset > block * size { try zero(at: place * size, count: offset - block * size, isNew: true) }
         let last = (block + run.count) * size
-        if end < last { try zero(at: (place + run.count) * size - (last - end), count: last - end) }
+        if end < last { try zero(at: (place + run.count) * size - (last - end), count: last - end, isNew: true) }
     }
 
-    private func zero(at place: UInt64, count: UInt64) throws(ExtError) {
+    private func zero(at place: UInt64, count: UInt64, isNew: Bool = false) throws(ExtError) {
         let zeros = [UInt8](repeating: 0, count: Int(count))
-        let error = zeros.withUnsafeBytes { store.write(at: place, $0) }
+        let error = zeros.withUnsafeBytes { store.write(at: place, $0, isNew: isNew) }
         if error != 0 { throw ExtError(error) }
     }
 

@@ -1,5 +1,4 @@
 import CExt2
-import CLinux
 import Glibc
 
 /// Room on the disk under the file.
@@ -13,7 +12,7 @@ extension ExtVolume {
 
     private func hasRoom(_ bytes: UInt64) -> Bool {
         var host = statvfs()
-        guard fstatvfs(file, &host) == 0 else { return true }
+        guard fstatvfs(storage.file, &host) == 0 else { return true }
         return UInt64(host.f_bavail) * UInt64(host.f_frsize) >= bytes + Self.margin
     }
 
@@ -32,8 +31,8 @@ extension ExtVolume {
                 store.forgetFree(next)
                 count += 1
             }
-            let offset = start + first * UInt64(blockSize)
-            if clinux_punch_hole(file, offset, count * UInt64(blockSize)) == 0 {
+            let offset = first * UInt64(blockSize)
+            if storage.punch(at: offset, count: count * UInt64(blockSize)) == 0 {
                 for unit in offset / Self.backingUnit...(offset + count * UInt64(blockSize) - 1) / Self.backingUnit { backed.remove(unit) }
             }
         }
@@ -42,11 +41,12 @@ extension ExtVolume {
     /// Takes room on the host's file system for blocks.
     func back(_ block: UInt64, count: UInt64) throws(ExtError) {
         guard !backingIsUnknown else { return }
-        let first = (start + block * UInt64(blockSize)) / Self.backingUnit
-        let last = (start + (block + count) * UInt64(blockSize) - 1) / Self.backingUnit
+        let first = block * UInt64(blockSize) / Self.backingUnit
+        let last = ((block + count) * UInt64(blockSize) - 1) / Self.backingUnit
         for unit in first...last where !backed.contains(unit) {
-            if clinux_reserve(file, unit * Self.backingUnit, Self.backingUnit) != 0 {
-                switch errno {
+            let error = storage.reserve(at: unit * Self.backingUnit, count: Self.backingUnit)
+            if error != 0 {
+                switch error {
                 case ENOSPC, EDQUOT, EFBIG: throw ExtError(ENOSPC)
                 default:
                     backingIsUnknown = true
@@ -64,7 +64,7 @@ extension ExtVolume {
         var free = ext2fs_free_blocks_count(superblock)
         var total = blocks
         var host = statvfs()
-        if fstatvfs(file, &host) == 0 {
+        if fstatvfs(storage.file, &host) == 0 {
             let bytes = UInt64(host.f_bavail) * UInt64(host.f_frsize)
             let available = (bytes > Self.margin ? bytes - Self.margin : 0) / UInt64(blockSize)
             if available < free {

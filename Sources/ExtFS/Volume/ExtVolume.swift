@@ -1,5 +1,4 @@
 import CExt2
-import CLinux
 import Glibc
 import Linux
 
@@ -41,8 +40,7 @@ public final class ExtVolume: @unchecked Sendable {
     let store: BlockStore
     var journal: Journal?
     private let storePointer: UnsafeMutablePointer<cext2_store>
-    let file: CInt
-    let start: UInt64
+    let storage: any VolumeStorage
 
     /// Groups of which the map of blocks or inodes has changed.
     var changedBlockGroups: Set<UInt32> = []
@@ -66,15 +64,13 @@ public final class ExtVolume: @unchecked Sendable {
     var orphans = OrphanList()
 
     /// - Parameters:
-    ///   - file: open for reading, and writing unless it is read only; it must stay so.
-    ///   - start: where the file system begins, bytes.
+    ///   - storage: can be written, unless it is read only.
     ///   - name: for messages.
-    public init(file: CInt, start: UInt64, name: String, isReadOnly: Bool) throws(ExtImage.Failure) {
-        self.file = file
-        self.start = start
+    public init(_ storage: any VolumeStorage, name: String, isReadOnly: Bool) throws(ExtImage.Failure) {
+        self.storage = storage
         self.name = name
         self.isReadOnly = isReadOnly
-        let store = BlockStore(file: file, start: start, name: name)
+        let store = BlockStore(storage)
         self.store = store
         storePointer = .allocate(capacity: 1)
         storePointer.initialize(
@@ -115,9 +111,9 @@ public final class ExtVolume: @unchecked Sendable {
     var superblock: UnsafeMutablePointer<ext2_super_block> { system.pointee.super }
 
     /// Whether a crash, or a program without a journal, has left the file system to be checked first.
-    public static func needsCheck(file: CInt, start: UInt64) -> Bool {
+    public static func needsCheck(_ storage: any VolumeStorage) -> Bool {
         var superblock = [UInt8](repeating: 0, count: 1024)
-        guard superblock.withUnsafeMutableBytes({ pread(file, $0.baseAddress, 1024, Int(start) + 1024) }) == 1024 else { return true }
+        guard superblock.withUnsafeMutableBytes({ storage.read(at: 1024, $0) }) == 0 else { return true }
         return superblock.withUnsafeBytes {
             let state = $0.loadUnaligned(fromByteOffset: 58, as: UInt16.self)
             let incompatible = $0.loadUnaligned(fromByteOffset: 96, as: UInt32.self)
@@ -158,13 +154,15 @@ public final class ExtVolume: @unchecked Sendable {
                     .blocksHaveChanged(block, UInt64(count), inUse)
             }, nil)
         // Writing without what the journal still has would be the end of it.
-        guard !Self.needsCheck(file: file, start: start) else {
+        guard !Self.needsCheck(storage) else {
             throw ExtImage.Failure(description: "\(name) was not left cleanly; `singularity overlay check` repairs it")
         }
         let blocks = journalBlocks()
+        let place = JournalPlace(blockSize: blockSize, blockCount: ext2fs_blocks_count(superblock), blocks: blocks)
+        if storage.journalPlace != place { try check(storage.keep(place)) }
         // Room in the journal is what a full disk must not take away; where it has less already, less has to do.
         let backed = backedPrefix(blocks)
-        journal = Journal(file: file, start: start, blockSize: blockSize, blocks: blocks, usable: backed)
+        journal = Journal(storage, blockSize: blockSize, blocks: blocks, usable: backed)
         if journal != nil {
             superblock.pointee.s_feature_incompat |= UInt32(EXT3_FEATURE_INCOMPAT_RECOVER)
         } else if backed < blocks.count {
@@ -175,10 +173,13 @@ public final class ExtVolume: @unchecked Sendable {
         }
         superblock.pointee.s_mtime = UInt32(truncatingIfNeeded: time(nil))
         superblock.pointee.s_mnt_count += 1
-        guard writeSuperblockInPlace() == 0 else {
-            throw ExtImage.Failure(description: "\(name) cannot be written: \(String(cString: strerror(errno)))")
-        }
+        try check(writeSuperblockInPlace())
         removeOrphans()
+    }
+
+    /// - Parameter error: an errno value of a write.
+    private func check(_ error: CInt) throws(ExtImage.Failure) {
+        if error != 0 { throw ExtImage.Failure(description: "\(name) cannot be written: \(String(cString: strerror(error)))") }
     }
 
     /// Blocks that keep their room when the journal is empty, so that a file system can be opened on a full disk.
@@ -193,8 +194,8 @@ public final class ExtVolume: @unchecked Sendable {
             // Neighbours at once.
             var count = 1
             while count < step, done + count < blocks.count, blocks[done + count] == blocks[done] + UInt64(count) { count += 1 }
-            let result = clinux_reserve(file, start + blocks[done] * UInt64(blockSize), UInt64(count * blockSize))
-            if result != 0, errno == ENOSPC || errno == EDQUOT { return done }
+            let error = storage.reserve(at: blocks[done] * UInt64(blockSize), count: UInt64(count * blockSize))
+            if error == ENOSPC || error == EDQUOT { return done }
             done += count
         }
         return done
@@ -206,7 +207,7 @@ public final class ExtVolume: @unchecked Sendable {
         while index < blocks.count {
             var count = 1
             while index + count < blocks.count, blocks[index + count] == blocks[index] + UInt64(count) { count += 1 }
-            _ = clinux_punch_hole(file, start + blocks[index] * UInt64(blockSize), UInt64(count * blockSize))
+            _ = storage.punch(at: blocks[index] * UInt64(blockSize), count: UInt64(count * blockSize))
             index += count
         }
     }
@@ -234,18 +235,18 @@ public final class ExtVolume: @unchecked Sendable {
         lock.locked { removeOrphans() }
         _ = commit()
         lock.locked { discard() }
-        guard failure == 0, placeAll() == 0, fdatasync(file) == 0 else { return }
+        guard failure == 0, placeAll() == 0, storage.synchronise() == 0 else { return }
         if let journal, journal.forget(all: true) != 0 { return }
         superblock.pointee.s_feature_incompat &= ~UInt32(EXT3_FEATURE_INCOMPAT_RECOVER)
         superblock.pointee.s_state |= UInt16(EXT2_VALID_FS)
-        if fdatasync(file) == 0, writeSuperblockInPlace() == 0, journal != nil { punchJournal(journalBlocks()) }
+        if storage.synchronise() == 0, writeSuperblockInPlace() == 0, journal != nil { punchJournal(journalBlocks()) }
     }
 
     func writeSuperblockInPlace() -> CInt {
         superblock.pointee.s_wtime = UInt32(truncatingIfNeeded: time(nil))
         ext2fs_superblock_csum_set(system, superblock)
-        let error = BlockStore.write(file, at: start + 1024, UnsafeRawBufferPointer(start: superblock, count: 1024))
-        return error != 0 ? error : fdatasync(file)
+        let error = storage.writeSafely(UnsafeRawBufferPointer(start: superblock, count: 1024), at: 1024)
+        return error != 0 ? error : storage.synchronise()
     }
 
     // MARK: Changes

@@ -12,8 +12,7 @@ import Glibc
 ///
 /// Only the thread that commits may use it, but for ``mayReplay(_:)``.
 final class Journal {
-    private let file: CInt
-    private let start: UInt64
+    private let storage: any VolumeStorage
     private let blockSize: Int
     /// Numbers of the journal's blocks in the file system, by their place in the journal.
     private let blocks: [UInt64]
@@ -60,14 +59,12 @@ final class Journal {
     ///   - blocks: of the journal's inode, in order.
     ///   - usable: how many of them may be used.
     /// - Returns: nil where there is no journal that could be used, or one that has not been replayed.
-    init?(file: CInt, start: UInt64, blockSize: Int, blocks: [UInt64], usable: Int) {
-        self.file = file
-        self.start = start
+    init?(_ storage: any VolumeStorage, blockSize: Int, blocks: [UInt64], usable: Int) {
+        self.storage = storage
         self.blockSize = blockSize
         guard let place = blocks.first else { return nil }
         superblock = [UInt8](repeating: 0, count: blockSize)
-        let count = superblock.withUnsafeMutableBytes { pread(file, $0.baseAddress, blockSize, Int(start + place * UInt64(blockSize))) }
-        guard count == blockSize else { return nil }
+        guard superblock.withUnsafeMutableBytes({ storage.read(at: place * UInt64(blockSize), $0) }) == 0 else { return nil }
         func word(_ superblock: [UInt8], _ offset: Int) -> UInt32 {
             superblock.withUnsafeBytes { UInt32(bigEndian: $0.loadUnaligned(fromByteOffset: offset, as: UInt32.self)) }
         }
@@ -210,7 +207,7 @@ final class Journal {
             $0.storeBytes(of: UInt32(1).bigEndian, toByteOffset: 36, as: UInt32.self)
             $0.storeBytes(of: UInt32(4).bigEndian, toByteOffset: 40, as: UInt32.self)
         }
-        return superblock.withUnsafeBytes { BlockStore.write(file, at: start + blocks[0] * UInt64(blockSize), $0) }
+        return superblock.withUnsafeBytes { storage.writeSafely($0, at: blocks[0] * UInt64(blockSize)) }
     }
 
     /// Collects blocks that are neighbours in the file.
@@ -238,8 +235,7 @@ final class Journal {
         private mutating func flush() {
             guard error == 0, !kept.isEmpty else { return }
             let size = journal.blockSize
-            error = BlockStore.write(
-                kept.map { iovec(iov_base: $0.bytes, iov_len: size) }, journal.file, at: journal.start + run * UInt64(size))
+            error = journal.storage.write(kept.map { iovec(iov_base: $0.bytes, iov_len: size) }, at: run * UInt64(size))
             kept = []
         }
 

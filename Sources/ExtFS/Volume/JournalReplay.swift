@@ -7,8 +7,7 @@ import Glibc
 ///
 /// Everything that is read may be damaged: numbers are checked before they are used, and a transaction counts only as a whole.
 struct JournalReplay {
-    private let file: CInt
-    private let start: UInt64
+    private let storage: any VolumeStorage
     private let blockSize: Int
     /// Blocks of the file system.
     private let blockCount: UInt64
@@ -29,22 +28,16 @@ struct JournalReplay {
         static let known: UInt32 = 1 | 2 | 4 | 8 | 16
     }
 
-    /// - Parameters:
-    ///   - blocks: of the journal's inode, in order.
-    ///   - blockCount: of the file system.
     /// - Returns: nil where it makes no sense, or has something that is not known.
-    init?(file: CInt, start: UInt64, blockSize: Int, blockCount: UInt64, blocks: [UInt64]) {
-        self.file = file
-        self.start = start
-        self.blockSize = blockSize
-        self.blockCount = blockCount
-        self.blocks = blocks
+    init?(_ storage: any VolumeStorage, _ journal: JournalPlace) {
+        self.storage = storage
+        blockSize = journal.blockSize
+        blockCount = journal.blockCount
+        blocks = journal.blocks
         guard let place = blocks.first else { return nil }
         superblock = [UInt8](repeating: 0, count: blockSize)
-        guard
-            superblock.withUnsafeMutableBytes({ pread(file, $0.baseAddress, blockSize, Int(start + place * UInt64(blockSize))) })
-                == blockSize
-        else { return nil }
+        let offset = place * UInt64(blockSize)
+        guard superblock.withUnsafeMutableBytes({ storage.read(at: offset, $0) }) == 0 else { return nil }
         func word(_ superblock: [UInt8], _ offset: Int) -> UInt32 {
             superblock.withUnsafeBytes { UInt32(bigEndian: $0.loadUnaligned(fromByteOffset: offset, as: UInt32.self)) }
         }
@@ -101,12 +94,10 @@ struct JournalReplay {
                 if let later = revoked[change.number], Int32(bitPattern: later &- transaction.sequence) >= 0 { continue }
                 guard read(change.place, buffer) else { return nil }
                 if change.isEscaped { buffer.storeBytes(of: Self.magic.bigEndian, as: UInt32.self) }
-                guard BlockStore.write(file, at: start + change.number * UInt64(blockSize), UnsafeRawBufferPointer(buffer)) == 0 else {
-                    return nil
-                }
+                guard storage.write(UnsafeRawBufferPointer(buffer), at: change.number * UInt64(blockSize)) == 0 else { return nil }
             }
         }
-        guard fdatasync(file) == 0 else { return nil }
+        guard storage.synchronise() == 0 else { return nil }
         let next = (transactions.last?.sequence ?? field(24)) &+ 1
         let checksums = hasBlockChecksums
         superblock.withUnsafeMutableBytes {
@@ -117,14 +108,14 @@ struct JournalReplay {
             let checksum = ext2fs_crc32c_le(~0, $0.address.assumingMemoryBound(to: UInt8.self), 1024)
             $0.storeBytes(of: checksum.bigEndian, toByteOffset: 252, as: UInt32.self)
         }
-        guard superblock.withUnsafeBytes({ BlockStore.write(file, at: start + blocks[0] * UInt64(blockSize), $0) }) == 0,
-            fdatasync(file) == 0
+        guard superblock.withUnsafeBytes({ storage.writeSafely($0, at: blocks[0] * UInt64(blockSize)) }) == 0,
+            storage.synchronise() == 0
         else { return nil }
         return transactions.count
     }
 
     private func read(_ place: Int, _ buffer: UnsafeMutableRawBufferPointer) -> Bool {
-        pread(file, buffer.baseAddress, blockSize, Int(start + blocks[place] * UInt64(blockSize))) == blockSize
+        storage.read(at: blocks[place] * UInt64(blockSize), buffer) == 0
     }
 
     private func word(_ buffer: UnsafeMutableRawBufferPointer, _ offset: Int) -> UInt32 {
@@ -248,36 +239,35 @@ struct JournalReplay {
 
 extension ExtVolume {
     /// Replays the journal of a file system that was not left cleanly. Nobody else may use it.
-    /// - Parameter file: open for writing.
+    /// - Parameter storage: may be written.
     /// - Returns: how many transactions there were; nil where there is no journal, or it needs nothing.
-    public static func replayJournal(file: CInt, start: UInt64, name: String) throws(ExtImage.Failure) -> Int? {
+    public static func replayJournal(_ storage: any VolumeStorage, name: String) throws(ExtImage.Failure) -> Int? {
         let needs = { () -> Bool in
             var features: UInt32 = 0
-            guard withUnsafeMutableBytes(of: &features, { pread(file, $0.baseAddress, 4, Int(start) + 1024 + 96) }) == 4 else {
-                return false
-            }
-            return features & UInt32(EXT3_FEATURE_INCOMPAT_RECOVER) != 0
+            return withUnsafeMutableBytes(of: &features) { storage.read(at: 1024 + 96, $0) } == 0
+                && features & UInt32(EXT3_FEATURE_INCOMPAT_RECOVER) != 0
         }
         guard needs() else { return nil }
-        let (blocks, blockSize, count): ([UInt64], Int, UInt64)
-        do {
-            let volume = try ExtVolume(file: file, start: start, name: name, isReadOnly: true)
-            (blocks, blockSize, count) = (volume.journalBlocks(), volume.blockSize, ext2fs_blocks_count(volume.superblock))
+        let place: JournalPlace
+        if let kept = storage.journalPlace {
+            place = kept
+        } else {
+            let volume = try ExtVolume(storage, name: name, isReadOnly: true)
+            place = JournalPlace(
+                blockSize: volume.blockSize, blockCount: ext2fs_blocks_count(volume.superblock), blocks: volume.journalBlocks())
         }
-        guard var replay = JournalReplay(file: file, start: start, blockSize: blockSize, blockCount: count, blocks: blocks),
-            let transactions = replay.run()
-        else {
+        guard var replay = JournalReplay(storage, place), let transactions = replay.run() else {
             throw ExtImage.Failure(
                 description: "\(name): its journal cannot be replayed; `singularity overlay check --repair` goes on without it")
         }
-        try forgetJournal(file: file, start: start, name: name)
+        try forgetJournal(storage, name: name)
         return transactions
     }
 
     /// Says that nothing is to be replayed.
-    public static func forgetJournal(file: CInt, start: UInt64, name: String) throws(ExtImage.Failure) {
+    public static func forgetJournal(_ storage: any VolumeStorage, name: String) throws(ExtImage.Failure) {
         // What was replayed may have changed it.
-        let volume = try ExtVolume(file: file, start: start, name: name, isReadOnly: true)
+        let volume = try ExtVolume(storage, name: name, isReadOnly: true)
         volume.superblock.pointee.s_feature_incompat &= ~UInt32(EXT3_FEATURE_INCOMPAT_RECOVER)
         guard volume.writeSuperblockInPlace() == 0 else {
             throw ExtImage.Failure(description: "\(name) cannot be written: \(String(cString: strerror(errno)))")

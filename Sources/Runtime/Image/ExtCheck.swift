@@ -11,7 +11,7 @@ public enum ExtCheck {
     public static func lease(_ place: ExtPlace, file: CInt, forWriting: Bool, note: String) throws -> ImageLease {
         for _ in 0..<3 {
             let lease = try ImageLease.take(place.path, file: file, forWriting: forWriting, note: note)
-            if !ExtVolume.needsCheck(file: file, start: place.offset) { return lease }
+            if !ExtVolume.needsCheck(place.storage(file)) { return lease }
             guard !forWriting else {
                 do { try repair(place, file: file) } catch {
                     lease.release()
@@ -37,7 +37,7 @@ public enum ExtCheck {
         let lease = try ImageLease.take(place.path, file: writable.rawValue, forWriting: true, note: note)
         defer { lease.release() }
         // Somebody else may have done it.
-        if ExtVolume.needsCheck(file: writable.rawValue, start: place.offset) { try repair(place, file: writable.rawValue) }
+        if ExtVolume.needsCheck(place.storage(writable.rawValue)) { try repair(place, file: writable.rawValue) }
     }
 
     private static func repair(_ place: ExtPlace, file: CInt) throws {
@@ -56,14 +56,14 @@ public enum ExtCheck {
     ///   - options: further ones of e2fsck.
     /// - Returns: what e2fsck says, and whether all is well now.
     public static func check(_ place: ExtPlace, file: CInt, repairs: Bool, options: [String] = []) throws -> (text: String, isWell: Bool) {
-        do throws(ExtImage.Failure) { _ = try ExtVolume.replayJournal(file: file, start: place.offset, name: place.path) } catch {
+        do throws(ExtImage.Failure) { _ = try ExtVolume.replayJournal(place.storage(file), name: place.path) } catch {
             guard repairs else { throw error }
-            try ExtVolume.forgetJournal(file: file, start: place.offset, name: place.path)
+            try ExtVolume.forgetJournal(place.storage(file), name: place.path)
         }
         let result = try run(place, file: file, options: ["-f", repairs ? "-y" : "-p"] + options)
         // 1: errors were corrected.
         guard result.status < 4 else { return (result.text, false) }
-        let volume = try ExtVolume(file: file, start: place.offset, name: place.path, isReadOnly: false)
+        let volume = try ExtVolume(place.storage(file), name: place.path, isReadOnly: false)
         try? volume.dropEmptyLostAndFound()
         volume.close()
         return (result.text, true)

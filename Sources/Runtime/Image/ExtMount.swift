@@ -18,6 +18,15 @@ public struct ExtPlace: Sendable, Equatable {
         self.offset = offset
         self.size = size
     }
+
+    /// The bytes of the file system.
+    /// - Parameter file: the open file, which must stay open.
+    public func storage(_ file: CInt) -> any VolumeStorage { PlainVolumeFile(file, start: offset) }
+
+    /// The bytes of the file system, for reading.
+    public func open() throws -> any VolumeStorage {
+        PlainVolumeFile(SharedDescriptor(try OwnedDescriptor.open(path)), start: offset)
+    }
 }
 
 /// Mounts ext2, ext3 and ext4 file systems: overlays, data, images of old.
