@@ -95,7 +95,10 @@ let package = Package(
             ]),
         module(
             "Persistence",
-            ["BlockIO", "Build", "CLinux", "ExtFS", "ImageTree", "Linux", "Messages", "Runtime", "SIF", "SquashFS", "Archive", crypto]),
+            [
+                "BlockIO", "Build", "CLinux", "Encryption", "ExtFS", "ImageTree", "Linux", "Messages", "Runtime", "SIF", "SquashFS", "Archive",
+                crypto,
+            ]),
         module("Cryptography", ["CGcrypt", "CLinux", "Linux", crypto]),
         module(
             "Trust",
@@ -107,7 +110,7 @@ let package = Package(
         module(
             "Encryption",
             [
-                "BlockIO", "Cryptography", "Linux", "SIF", "SquashFS", crypto, cryptoExtras,
+                "BlockIO", "CLinux", "Cryptography", "ExtFS", "Linux", "SIF", "SquashFS", crypto, cryptoExtras,
                 .product(name: "SwiftASN1", package: "swift-asn1"),
             ]),
         module("Inventory", ["CSQLite", "ImageTree", "Linux", "Messages"]),
@@ -127,7 +130,7 @@ let package = Package(
         tests("SquashFSTests", ["BlockIO", "Compression", "ImageTree", "Linux", "SquashFS", "TestSupport", crypto]),
         tests("CryptographyTests", ["Cryptography"]),
         tests("TrustTests", ["BlockIO", "Cryptography", "Linux", "SIF", "TestSupport", "Trust"]),
-        tests("EncryptionTests", ["BlockIO", "Cryptography", "Encryption", "Linux", "SIF", "SquashFS", "TestSupport"]),
+        tests("EncryptionTests", ["BlockIO", "Cryptography", "Encryption", "ExtFS", "Linux", "SIF", "SquashFS", "TestSupport"]),
         tests("InventoryTests", ["ImageTree", "Inventory", "Messages", "TestSupport"]),
         tests("ImageTreeTests", ["ImageTree", "SquashFS"]),
         tests("RuntimeTests", ["Linux", "Runtime"]),

@@ -15,7 +15,7 @@ public final class AuthenticatedCipher: Sendable {
     }
 
     /// Decrypts, and checks what was encrypted and the data beside it.
-    /// - Parameter target: as long as `cipherText`; holds zeros after an error.
+    /// - Parameter target: as long as `cipherText`, which it may also be; holds zeros after an error.
     public func open(
         _ cipherText: UnsafeRawBufferPointer, nonce: UnsafeRawBufferPointer, tag: UnsafeRawBufferPointer,
         authenticating data: UnsafeRawBufferPointer, into target: UnsafeMutableRawBufferPointer
@@ -23,7 +23,11 @@ public final class AuthenticatedCipher: Sendable {
         let handle = try handles.take()
         defer { handles.giveBack(handle) }
         try Self.begin(handle, nonce, data)
-        try Library.check(gcry_cipher_decrypt(handle, target.baseAddress, target.count, cipherText.baseAddress, cipherText.count))
+        // The library wants no source where it is the target.
+        let isInPlace = cipherText.baseAddress == UnsafeRawPointer(target.baseAddress)
+        try Library.check(
+            gcry_cipher_decrypt(
+                handle, target.baseAddress, target.count, isInPlace ? nil : cipherText.baseAddress, isInPlace ? 0 : cipherText.count))
         guard gcry_cipher_checktag(handle, tag.baseAddress, tag.count) == 0 else {
             SecretBytes.wipe(target)
             throw .notAuthentic

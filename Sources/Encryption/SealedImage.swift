@@ -13,8 +13,8 @@ public struct SealedImage: Sendable {
     private let contentKey: SecretBytes
 
     /// Costs of scrypt: as gocryptfs has them for what people choose, and little for random text, which nobody guesses.
-    private static let passphraseCost = 1 << 16
-    private static let randomCost = 1 << 10
+    static let passphraseCost = 1 << 16
+    static let randomCost = 1 << 10
 
     /// - Parameter isRandom: the pass phrase is one of ``randomPassphrase()``.
     public init(_ plain: any BlockSource, _ passphrase: SecretBytes, isRandom: Bool) throws(EncryptionError) {

@@ -1,4 +1,5 @@
 import BlockIO
+import Encryption
 import Glibc
 import Linux
 import Runtime
@@ -24,20 +25,28 @@ public struct WritableImage {
     /// Nothing is behind it in the file: it can grow.
     public let isLast: Bool
     /// Bytes that it may grow to.
-    public var size: UInt64 { place.size }
+    public var size: UInt64 { place.volumeSize }
+    public var isEncrypted: Bool { place.encryption != .none }
+    /// It is encrypted, and nobody has given a key.
+    public var isLocked: Bool { place.encryption == .locked }
 
     /// Finds the writable part of a file.
+    /// - Parameter keys: for an encrypted one; nil where it need not be opened.
     /// - Throws: ``PersistenceError`` where there is none.
-    public init(_ given: String) throws {
+    public init(_ given: String, keys: ImageKeys? = nil) throws {
         guard let path = Files.resolved(given) else { throw PersistenceError.refused("\(given): \(SystemError.last("open").reason)") }
         self.path = path
         let source = try FileSource(path: path)
         guard SIFFile.isSIF(source) else {
             let file = try OwnedDescriptor.open(path, O_RDONLY)
+            (kind, object, isLast) = (.bare, nil, true)
+            if let encryption = try Self.encryption(source, keys) {
+                place = ExtPlace(path: path, offset: 0, size: source.size, encryption: encryption)
+                return
+            }
             guard ExtFormat.isExt(file.rawValue, at: 0) else {
                 throw PersistenceError.refused("\(path) is neither a SIF nor an ext file system")
             }
-            (kind, object, isLast) = (.bare, nil, true)
             place = ExtPlace(path: path, offset: 0, size: source.size)
             return
         }
@@ -51,7 +60,20 @@ public struct WritableImage {
         kind = partition.type == .data ? .data : .overlay
         object = found.id
         isLast = found.end == sif.dataEnd
-        place = ExtPlace(path: path, offset: UInt64(found.offset), size: UInt64(found.size))
+        let slice = try SliceSource(source, offset: UInt64(found.offset), size: UInt64(found.size))
+        let encryption = try Self.encryption(slice, keys)
+        guard encryption != nil || partition.fileSystem == .ext3 else {
+            throw PersistenceError.refused("\(path): object \(found.id) is a raw partition, and no encrypted file system of this program")
+        }
+        place = ExtPlace(path: path, offset: slice.offset, size: slice.size, encryption: encryption ?? .none)
+    }
+
+    /// - Parameter source: the region alone.
+    /// - Returns: nil for what is not encrypted.
+    private static func encryption(_ source: any BlockSource, _ keys: ImageKeys?) throws -> ExtPlace.Encryption? {
+        guard EncryptedVolume.begins(in: source) else { return nil }
+        guard let keys else { return .locked }
+        return .unlocked(try EncryptedVolume.unlock(source, try keys.load()))
     }
 
     /// The lease of somebody who is about to change it, or to read all of it. It ends with the value.

@@ -1,4 +1,5 @@
 import BlockIO
+import Encryption
 import ExtFS
 import Glibc
 import Linux
@@ -9,7 +10,8 @@ import SIF
 public struct Maintenance {
     private let image: WritableImage
 
-    public init(_ path: String) throws { image = try WritableImage(path) }
+    /// - Parameter keys: for an encrypted one.
+    public init(_ path: String, keys: ImageKeys = .none) throws { image = try WritableImage(path, keys: keys) }
 
     /// Numbers of a file system.
     public struct Usage: Sendable {
@@ -26,11 +28,11 @@ public struct Maintenance {
 
     public func usage() throws -> Usage {
         let file = try OwnedDescriptor.open(image.path, O_RDONLY)
-        let storage = image.place.storage(file.rawValue)
+        let storage = try image.place.storage(file.rawValue)
         let volume = try ExtVolume(storage, name: image.path, isReadOnly: true)
         let numbers = volume.numbers
         return Usage(
-            size: image.place.size, used: numbers.used * UInt64(numbers.blockSize), onDisk: image.usedSize, inodes: numbers.inodes,
+            size: image.size, used: numbers.used * UInt64(numbers.blockSize), onDisk: image.usedSize, inodes: numbers.inodes,
             usedInodes: numbers.inodes - numbers.freeInodes,
             isClean: !ExtVolume.needsCheck(storage))
     }
@@ -72,17 +74,32 @@ public struct Maintenance {
         let copy = try OwnedDescriptor.open(name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
         defer { unlink(name) }
         try held.copyContent(to: copy.rawValue, name: name)
-        if size > image.place.size { _ = try ExtFormat.extend(copy.rawValue, from: 0, size: size, name: name) }
-        let result = try ChildProcess.run([program, name, "\(size / 1024)K"], errors: .inOutput)
-        guard result.status == 0 else {
-            let text = String(decoding: result.output, as: UTF8.self)
+        let regionSize = image.isEncrypted ? EncryptedVolume.regionSize(for: size) : size
+        if regionSize > image.place.size { _ = try ExtFormat.extend(copy.rawValue, from: 0, size: regionSize, name: name) }
+        var part = image.place
+        (part.offset, part.size) = (0, max(regionSize, part.size))
+        let (status, text) = try resize(part, copy.rawValue, name) { [program, $0, "\(size / 1024)K"] }
+        guard status == 0 else {
             throw PersistenceError.refused("\(image.path) cannot have the size \(size >> 20) MiB: resize2fs says \(text)")
         }
-        if size > image.place.size { try writeSize(size, file) }
-        try held.replaceContent(with: copy.rawValue, size: size)
-        if size < image.place.size { try writeSize(size, file) }
+        if regionSize > image.place.size { try writeSize(regionSize, file) }
+        try held.replaceContent(with: copy.rawValue, size: regionSize)
+        if regionSize < image.place.size { try writeSize(regionSize, file) }
         // Its journal may have got another place, and room that it doesn't need.
-        try ExtVolume(image.place.storage(file), name: image.path, isReadOnly: false).close()
+        part.offset = image.place.offset
+        part.size = regionSize
+        try ExtVolume(part.storage(file), name: image.path, isReadOnly: false).close()
+    }
+
+    /// - Parameter place: of the copy.
+    private func resize(
+        _ place: ExtPlace, _ copy: CInt, _ name: String, _ arguments: (String) -> [String]
+    ) throws -> (status: Int32, text: String) {
+        if image.isEncrypted {
+            return try VolumeTool.run(place.storage(copy), size: place.volumeSize, image.path, arguments)
+        }
+        let result = try ChildProcess.run(arguments(name), errors: .inOutput)
+        return (result.status, String(decoding: result.output, as: UTF8.self))
     }
 
     private func writeSize(_ size: UInt64, _ file: CInt) throws {

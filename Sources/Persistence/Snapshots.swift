@@ -52,7 +52,8 @@ public struct Snapshots {
         guard Files.status(target, followLinks: false) == nil else {
             throw PersistenceError.refused("there is a snapshot \(name) of \(image) already; choose another name")
         }
-        let held = try writable.hold(forWriting: true, "snapshot")
+        // Without its key, what a crash has left can't be repaired: it is kept as it is.
+        let held = try writable.hold(forWriting: true, asItIs: writable.isLocked, "snapshot")
         try Files.makeDirectories(folder, mode: 0o700)
         let output = try OutputFile(target, mode: 0o600)
         try held.copyContent(to: output.descriptor, name: target)
@@ -70,9 +71,9 @@ public struct Snapshots {
         }
         let size = UInt64(try Files.status(snapshot.rawValue, name: source).st_size)
         let writable = try WritableImage(image)
-        guard size <= writable.size else {
+        guard size <= writable.place.size else {
             throw PersistenceError.refused(
-                "the snapshot \(name) is of \(size >> 20) MiB and the partition of \(writable.size >> 20): make it larger first, with `overlay resize`"
+                "the snapshot \(name) is of \(size >> 20) MiB and the partition of \(writable.place.size >> 20): make it larger first, with `overlay resize`"
             )
         }
         let held = try writable.hold(forWriting: true, asItIs: true, "restore")

@@ -59,10 +59,10 @@ public struct Descriptor: Equatable, Sendable {
         return nil
     }
 
-    /// Programs may write to it while the image is in use: an ext file system for changes or data.
+    /// Programs may write to it while the image is in use: an ext file system for changes or data, as it is or encrypted.
     public var isWritablePartition: Bool {
         guard let partition else { return false }
-        return partition.fileSystem == .ext3 && (partition.type == .overlay || partition.type == .data)
+        return (partition.fileSystem == .ext3 || partition.fileSystem == .raw) && (partition.type == .overlay || partition.type == .data)
     }
 
     /// Where the object ends in the file.

@@ -72,7 +72,7 @@ public struct JournalPlace: Equatable, Sendable {
 }
 
 extension VolumeStorage {
-    func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) -> CInt {
+    public func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) -> CInt {
         write([iovec(iov_base: UnsafeMutableRawPointer(mutating: bytes.baseAddress), iov_len: bytes.count)], at: offset)
     }
 }

@@ -11,7 +11,7 @@ public enum ExtCheck {
     public static func lease(_ place: ExtPlace, file: CInt, forWriting: Bool, note: String) throws -> ImageLease {
         for _ in 0..<3 {
             let lease = try ImageLease.take(place.path, file: file, forWriting: forWriting, note: note)
-            if !ExtVolume.needsCheck(place.storage(file)) { return lease }
+            if try !ExtVolume.needsCheck(place.storage(file)) { return lease }
             guard !forWriting else {
                 do { try repair(place, file: file) } catch {
                     lease.release()
@@ -37,7 +37,7 @@ public enum ExtCheck {
         let lease = try ImageLease.take(place.path, file: writable.rawValue, forWriting: true, note: note)
         defer { lease.release() }
         // Somebody else may have done it.
-        if ExtVolume.needsCheck(place.storage(writable.rawValue)) { try repair(place, file: writable.rawValue) }
+        if try ExtVolume.needsCheck(place.storage(writable.rawValue)) { try repair(place, file: writable.rawValue) }
     }
 
     private static func repair(_ place: ExtPlace, file: CInt) throws {
@@ -56,9 +56,10 @@ public enum ExtCheck {
     ///   - options: further ones of e2fsck.
     /// - Returns: what e2fsck says, and whether all is well now.
     public static func check(_ place: ExtPlace, file: CInt, repairs: Bool, options: [String] = []) throws -> (text: String, isWell: Bool) {
-        do throws(ExtImage.Failure) { _ = try ExtVolume.replayJournal(place.storage(file), name: place.path) } catch {
+        let storage = try place.storage(file)
+        do throws(ExtImage.Failure) { _ = try ExtVolume.replayJournal(storage, name: place.path) } catch {
             guard repairs else { throw error }
-            try ExtVolume.forgetJournal(place.storage(file), name: place.path)
+            try ExtVolume.forgetJournal(storage, name: place.path)
         }
         let result = try run(place, file: file, options: ["-f", repairs ? "-y" : "-p"] + options)
         // 1: errors were corrected.
@@ -74,6 +75,9 @@ public enum ExtCheck {
     private static func run(_ place: ExtPlace, file: CInt, options: [String]) throws -> (status: Int32, text: String) {
         guard let program = SystemProgram.find("e2fsck") else {
             throw RuntimeError.badOption("\(place.path) must be checked by the program e2fsck: install the package e2fsprogs")
+        }
+        if place.encryption != .none {
+            return try VolumeTool.run(place.storage(file), size: place.volumeSize, place.path) { [program] + options + [$0] }
         }
         let copy = dup(file)
         defer { close(copy) }

@@ -106,7 +106,7 @@ struct ExtKeeper {
             waitForKernel(mounted, lease)
         }
         let volume: ExtVolume
-        do { volume = try ExtVolume(place.storage(file), name: place.path, isReadOnly: isReadOnly) } catch {
+        do { volume = try ExtVolume(try place.storage(file), name: place.path, isReadOnly: isReadOnly) } catch {
             lease.release()
             fail("\(error)")
         }

@@ -1,4 +1,5 @@
 import CLinux
+import Encryption
 import ExtFS
 import FUSEServer
 import Glibc
@@ -10,22 +11,49 @@ public struct ExtPlace: Sendable, Equatable {
     public var path: String
     /// Bytes.
     public var offset: UInt64
-    /// Bytes; 0 for the rest of the file.
+    /// Bytes; 0 for the rest of the file, where it is not encrypted.
     public var size: UInt64
+    public var encryption: Encryption
 
-    public init(path: String, offset: UInt64, size: UInt64) {
+    public enum Encryption: Sendable, Equatable {
+        case none
+        /// Nobody has given a key.
+        case locked
+        case unlocked(VolumeKey)
+    }
+
+    public init(path: String, offset: UInt64, size: UInt64, encryption: Encryption = .none) {
         self.path = path
         self.offset = offset
         self.size = size
+        self.encryption = encryption
     }
 
-    /// The bytes of the file system.
+    /// Bytes that the file system may have.
+    public var volumeSize: UInt64 { encryption == .none ? size : EncryptedVolume.volumeSize(inRegion: size) }
+
+    /// The key of an encrypted one; nil for others.
+    /// - Throws: where nobody has given it.
+    private func key() throws -> VolumeKey? {
+        switch encryption {
+        case .none: nil
+        case .locked: throw EncryptionError.noKey(name: path)
+        case .unlocked(let key): key
+        }
+    }
+
+    /// The bytes of the file system, as they are at this moment.
     /// - Parameter file: the open file, which must stay open.
-    public func storage(_ file: CInt) -> any VolumeStorage { PlainVolumeFile(file, start: offset) }
+    public func storage(_ file: CInt) throws -> any VolumeStorage {
+        guard let key = try key() else { return PlainVolumeFile(file, start: offset) }
+        return try EncryptedVolumeFile(file, start: offset, size: size, key, name: path)
+    }
 
     /// The bytes of the file system, for reading.
     public func open() throws -> any VolumeStorage {
-        PlainVolumeFile(SharedDescriptor(try OwnedDescriptor.open(path)), start: offset)
+        let file = SharedDescriptor(try OwnedDescriptor.open(path))
+        guard let key = try key() else { return PlainVolumeFile(file, start: offset) }
+        return try EncryptedVolumeFile(file, start: offset, size: size, key, name: path)
     }
 }
 
@@ -55,7 +83,7 @@ struct ExtMount {
         let mine = OwnedDescriptor(sockets[0])
         let (fileNumber, errorNumber) = (file.rawValue, errors.rawValue)
         // What is only read comes with images that were fetched, and is as fast without the kernel's driver.
-        let kernel = !isReadOnly && allowsKernel && mayUseKernel(fileNumber)
+        let kernel = !isReadOnly && place.encryption == .none && allowsKernel && mayUseKernel(fileNumber)
         let child = try Process.fork {
             close(sockets[0])
             let keeper = ExtKeeper(

@@ -35,6 +35,7 @@ public struct ImageFile: Sendable {
 
     /// What stands in the file are not the image's own bytes.
     public var isEncrypted: Bool {
+        if case .ext(let place) = content { return place.encryption != .none }
         if case .squashFS(let image, _, _, _) = content { return image.source.filePosition == nil }
         return false
     }
@@ -121,6 +122,11 @@ public struct ImageFile: Sendable {
         do {
             let source = try FileSource(file, name: path)
             guard SIFFile.isSIF(source) else {
+                if EncryptedVolume.begins(in: source) {
+                    let key = try EncryptedVolume.unlock(source, try keys.load())
+                    let place = ExtPlace(path: absolute, offset: 0, size: source.size, encryption: .unlocked(key))
+                    return ImageFile(path: absolute, content: .ext(place), container: .extfs)
+                }
                 if let offset = extOffset(file.rawValue) {
                     return ImageFile(path: absolute, content: .ext(ExtPlace(path: absolute, offset: offset, size: 0)), container: .extfs)
                 }
@@ -137,14 +143,19 @@ public struct ImageFile: Sendable {
                 let place = ExtPlace(path: absolute, offset: UInt64(partition.offset), size: UInt64(partition.size))
                 return ImageFile(path: absolute, content: .ext(place), container: .sif)
             }
-            try check(nature.fileSystem, nature.architecture, path)
             let slice = try SliceSource(source, offset: UInt64(partition.offset), size: UInt64(partition.size))
+            if partition.isWritablePartition, EncryptedVolume.begins(in: slice) {
+                let key = try EncryptedVolume.unlock(slice, try keys.load())
+                let place = ExtPlace(path: absolute, offset: slice.offset, size: slice.size, encryption: .unlocked(key))
+                return ImageFile(path: absolute, content: .ext(place), container: .sif)
+            }
+            try check(nature.fileSystem, nature.architecture, path)
             let plain: any BlockSource =
                 nature.fileSystem == .squashFS ? slice : try EncryptedPartition.open(partition, of: sif, source, try keys.load())
             let image = try SquashFSImage(plain, cacheSize: cacheSize)
             return ImageFile(
                 path: absolute, content: .squashFS(image, file: file, offset: slice.offset, size: slice.size), container: .sif,
-                overlays: sif.overlayPartitions.map { EmbeddedOverlay(object: $0.id, isWritable: $0.partition?.fileSystem == .ext3) },
+                overlays: sif.overlayPartitions.map { EmbeddedOverlay(object: $0.id, isWritable: $0.isWritablePartition) },
                 sif: OpenedSIF(file: sif, source: source))
         } catch let error as RuntimeError { throw error } catch SquashFSError.notSquashFS {
             throw .badImage(path, why: "image format not recognized: it is neither SIF, SquashFS nor ext3")
