@@ -24,6 +24,14 @@ public enum EncryptedPartition {
         try WrappedKey.wrap(try unlock(partition, of: sif, source, keys).passphrase, for: recipient)
     }
 
+    /// What a new partition needs that shall open as this one does.
+    /// - Returns: the pass phrase, and what it is wrapped in for owners of keys.
+    public static func keys(
+        of partition: Descriptor, of sif: SIFFile, _ source: any BlockSource, _ keys: EncryptionKeys
+    ) throws(EncryptionError) -> (passphrase: SecretBytes, messages: [[UInt8]]) {
+        (try unlock(partition, of: sif, source, keys).passphrase, try messages(partition, sif, source))
+    }
+
     private static func unlock(
         _ partition: Descriptor, of sif: SIFFile, _ source: any BlockSource, _ keys: EncryptionKeys
     ) throws(EncryptionError) -> (plain: any BlockSource, passphrase: SecretBytes) {
@@ -53,21 +61,26 @@ public enum EncryptedPartition {
         _ partition: Descriptor, _ sif: SIFFile, _ source: any BlockSource, _ keys: EncryptionKeys
     ) throws(EncryptionError) -> [SecretBytes] {
         var found: [SecretBytes] = []
-        let messages = sif.descriptors.filter {
-            $0.type == .cryptographicMessage && $0.link == .object(partition.id) && $0.detail == WrappedKey.detail
-        }
-        for message in messages where message.size <= 1 << 20 && !keys.privateKeys.isEmpty {
-            let payload: [UInt8]
-            do throws(BlockError) { payload = try source.bytes(at: UInt64(message.offset), count: Int(message.size)) } catch {
-                throw .corrupt(name: source.name, what: "\(error)")
-            }
-            found += keys.privateKeys.compactMap { WrappedKey.unwrap(payload, with: $0) }
-        }
+        let messages = try messages(partition, sif, source)
+        for message in messages { found += keys.privateKeys.compactMap { WrappedKey.unwrap(message, with: $0) } }
         if let passphrase = keys.passphrase { found.append(passphrase) }
         if found.isEmpty && messages.isEmpty {
             throw .wrongKey(name: source.name, why: "it opens with a pass phrase (--passphrase), not with an RSA key")
         }
         return found
+    }
+
+    private static func messages(
+        _ partition: Descriptor, _ sif: SIFFile, _ source: any BlockSource
+    ) throws(EncryptionError) -> [[UInt8]] {
+        let objects = sif.descriptors.filter {
+            $0.type == .cryptographicMessage && $0.link == .object(partition.id) && $0.detail == WrappedKey.detail && $0.size <= 1 << 20
+        }
+        return try objects.map { object throws(EncryptionError) in
+            do throws(BlockError) { return try source.bytes(at: UInt64(object.offset), count: Int(object.size)) } catch {
+                throw .corrupt(name: source.name, what: "\(error)")
+            }
+        }
     }
 
     private static func gocryptfs(_ slice: SliceSource, _ passphrase: SecretBytes) throws(EncryptionError) -> any BlockSource {

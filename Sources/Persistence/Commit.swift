@@ -37,7 +37,7 @@ public struct Commit {
         try make(output)
         if case .partition(let held) = changes.place, changes.isEmbedded {
             var settings = OverlayPartition.Settings()
-            settings.size = held.image.place.size
+            settings.size = held.image.size
             try OverlayPartition.append(like: held.image, to: output.descriptor, output.path, settings)
         }
         try output.commit()
@@ -88,7 +88,9 @@ public struct Commit {
                     if writer.compressor.levels == nil { writer = WriterOptions(threads: MachineLimits.processors) }
                     writer.blockSize = changes.base.blockSize
                     writer.modificationTime = UInt32(clamping: time(nil))
-                    try SIFTarget(output, options: ImageOptions(writer: writer, latestTime: nil)).write(description) { _ in root }
+                    var options = ImageOptions(writer: writer, latestTime: nil)
+                    options.encryption = changes.encryption
+                    try SIFTarget(output, options: options).write(description) { _ in root }
                     try Self.write(digest.value(), into: output)
                     return []
                 }, failed: { log.fatal("\($0)") }) != nil

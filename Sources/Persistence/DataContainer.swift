@@ -14,15 +14,11 @@ public enum DataContainer {
         if Files.status(path, followLinks: false) != nil {
             throw PersistenceError.refused("\(path) is there already; remove it, or choose another name")
         }
-        if let size = settings.size { try ExtFormat.check(size: size) }
+        try OverlayPartition.check(settings)
         let output = try OutputFile(path, mode: 0o644)
         let writer = try SIFWriter(creating: output.descriptor, name: path, time: nil, id: [])
-        try writer.add(NewObject(.partition, detail: .partition(.ext3, .data, .host))) { (offset: UInt64) throws -> UInt64 in
-            let size = try ExtFormat.extend(output.descriptor, from: offset, size: settings.size, isExt3: settings.isExt3, name: path)
-            try ExtFormat.make(
-                output.descriptor, at: offset, size: size, owner: settings.owner(), directories: settings.directories,
-                isExt3: settings.isExt3, name: path)
-            return size
+        try writer.add(NewObject(.partition, detail: .partition(settings.fileSystem, .data, .host))) { (offset: UInt64) throws -> UInt64 in
+            try OverlayPartition.makeFileSystem(output.descriptor, from: offset, settings, directories: settings.directories, name: path)
         }
         try writer.commit()
         try output.commit()
@@ -67,9 +63,10 @@ public enum DataContainer {
     public struct Info: Sendable {
         public var path: String
         public var isWritable: Bool
-        /// Bytes that it holds or may grow to, of its files, and on disk.
+        public var isEncrypted: Bool
+        /// Bytes that it holds or may grow to, of its files, and on disk. Of its files nothing is known without its key.
         public var size: UInt64
-        public var used: UInt64
+        public var used: UInt64?
         public var onDisk: UInt64
         /// Who writes to it at the moment.
         public var holder: String?
@@ -85,15 +82,15 @@ public enum DataContainer {
         let sif = try SIFFile(reading: source)
         guard let object = sif.descriptors.first(where: { $0.partition?.type == .data }), sif.primaryPartition == nil else { return nil }
         let snapshots = try Snapshots(path).list().map(\.name)
-        if object.partition?.fileSystem == .ext3 {
+        if object.isWritablePartition {
             let image = try WritableImage(path)
-            let usage = try Maintenance(path).usage()
+            let usage = image.isLocked ? nil : try Maintenance(path).usage()
             return Info(
-                path: path, isWritable: true, size: usage.size, used: usage.used, onDisk: usage.onDisk, holder: image.holder?.text,
-                isClean: usage.isClean || image.holder != nil, snapshots: snapshots)
+                path: path, isWritable: true, isEncrypted: image.isEncrypted, size: image.size, used: usage?.used, onDisk: image.usedSize,
+                holder: image.holder?.text, isClean: usage?.isClean ?? true || image.holder != nil, snapshots: snapshots)
         }
         return Info(
-            path: path, isWritable: false, size: UInt64(object.size), used: UInt64(object.size), onDisk: UInt64(status.st_blocks) * 512,
+            path: path, isWritable: false, isEncrypted: object.partition?.fileSystem.isEncrypted ?? false, size: UInt64(object.size), used: UInt64(object.size), onDisk: UInt64(status.st_blocks) * 512,
             holder: nil, isClean: true, snapshots: snapshots)
     }
 
@@ -107,8 +104,8 @@ public enum DataContainer {
         guard let object = sif.descriptors.first(where: { $0.partition?.type == .data }) else {
             throw PersistenceError.refused("\(path) is no data container; `singularity build --sandbox` unpacks images")
         }
-        if object.partition?.fileSystem == .ext3 {
-            let image = try WritableImage(path)
+        if object.isWritablePartition {
+            let image = try WritableImage(path, keys: keys)
             held = try image.hold(forWriting: false, "data export")
             root = try ExtContent(image).tree()
         } else {

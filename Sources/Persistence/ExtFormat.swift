@@ -1,7 +1,9 @@
 import CLinux
+import Encryption
 import ExtFS
 import Glibc
 import Linux
+import Runtime
 
 /// Makes ext4 file systems, by mkfs.ext4.
 enum ExtFormat {
@@ -26,10 +28,11 @@ enum ExtFormat {
     }
 
     /// Whether a file system has nothing that ext3 had not.
-    static func isExt3(_ file: CInt, at offset: UInt64) -> Bool {
+    static func isExt3(_ file: CInt, _ place: ExtPlace) -> Bool {
+        guard place.encryption == .none else { return false }
         var features: UInt32 = 0
         let extents: UInt32 = 0x40
-        return withUnsafeMutableBytes(of: &features) { pread(file, $0.baseAddress, 4, Int(offset) + 1024 + 96) } == 4
+        return withUnsafeMutableBytes(of: &features) { pread(file, $0.baseAddress, 4, Int(place.offset) + 1024 + 96) } == 4
             && features & extents == 0
     }
 
@@ -54,18 +57,70 @@ enum ExtFormat {
         }
     }
 
-    /// Makes a file system in a part of a file, with directories in it.
+    /// Makes a new part of a file empty: nothing of what was there before may be taken for a part of a file system.
+    static func clear(_ file: CInt, _ place: ExtPlace) throws {
+        if clinux_punch_hole(file, place.offset, place.size) != 0 { try zeroHead(file, at: place.offset, name: place.path) }
+    }
+
+    /// Makes a file system in the place of another one. Who can open an encrypted one can open the new one.
+    static func remake(_ file: CInt, _ place: ExtPlace, owner: Owner) throws {
+        let isExt3 = isExt3(file, place)
+        if place.encryption == .none {
+            try clear(file, place)
+        } else {
+            // Without its key nothing is lost.
+            _ = try place.storage(file)
+            for part in EncryptedVolume.contentParts(ofRegion: place.size) {
+                guard clinux_punch_hole(file, place.offset + part.offset, part.count) == 0 else {
+                    throw SystemError.last("empty \(place.path)")
+                }
+            }
+        }
+        try make(file, place, owner: owner, directories: OverlayPartition.layout(.init()), isExt3: isExt3)
+    }
+
+    /// Makes a file system in a part of a file that is a hole, with directories in it.
     /// - Parameters:
+    ///   - place: has a header where it is encrypted.
     ///   - directories: paths of new directories, parents first.
     ///   - isExt3: with nothing that ext3 had not: the peers take no other.
-    static func make(
-        _ file: CInt, at offset: UInt64, size: UInt64, owner: Owner, directories: [String], isExt3: Bool = false, name: String
-    ) throws {
+    static func make(_ file: CInt, _ place: ExtPlace, owner: Owner, directories: [String], isExt3: Bool = false) throws {
+        let name = place.path
+        let storage = try place.storage(file)
+        if place.encryption == .none {
+            try runProgram(file, at: place.offset, size: place.size, owner, isExt3: isExt3, name: name)
+            // mkfs.ext4 writes zeros where it can't be lazy.
+            if isExt3 { SparseCopy.dig(file, from: place.offset, count: place.size) }
+        } else {
+            // An empty file system is no secret: it is made in the clear.
+            let plain = try OutputFile.unnamed(beside: name)
+            guard ftruncate(plain.rawValue, off_t(place.volumeSize)) == 0 else { throw SystemError.last("make \(name)") }
+            try runProgram(plain.rawValue, at: 0, size: place.volumeSize, owner, isExt3: false, name: name)
+            try SparseCopy.copy(plain.rawValue, count: place.volumeSize, to: storage, name: name)
+        }
+        let volume = try ExtVolume(storage, name: name, isReadOnly: false)
+        do throws(ExtError) {
+            // A program that wants an empty directory must not find this one; e2fsck makes it again when it needs it.
+            try volume.dropEmptyLostAndFound()
+            for path in directories {
+                var parent = ExtVolume.root
+                for part in path.split(separator: "/").map({ Array($0.utf8) }) {
+                    if let there = try volume.lookUp(part, in: parent) {
+                        parent = there
+                    } else {
+                        parent = try volume.makeDirectory(part, in: parent, mode: 0o755, uid: owner.uid, gid: owner.gid)
+                    }
+                }
+            }
+        } catch { throw SystemError("make directories in \(name)", errno: error.errno) }
+        volume.close()
+        guard fsync(file) == 0 else { throw SystemError.last("write \(name)") }
+    }
+
+    private static func runProgram(_ file: CInt, at offset: UInt64, size: UInt64, _ owner: Owner, isExt3: Bool, name: String) throws {
         guard let program = SystemProgram.find("mkfs.ext4") else {
             throw PersistenceError.refused("a writable file system is made by mkfs.ext4: install the package e2fsprogs")
         }
-        // Nothing of what was there before may be taken for a part of it.
-        if clinux_punch_hole(file, offset, size) != 0 { try zeroHead(file, at: offset, name: name) }
         let isLarge = size >= largeSize
         // The same on every host. No checksums of metadata: what is written goes through the journal, which has some. Tables of
         // inodes are holes.
@@ -86,25 +141,6 @@ enum ExtFormat {
         guard result.status == 0 else {
             throw PersistenceError.refused("\(name): mkfs.ext4 has failed (\(String(decoding: result.output, as: UTF8.self)))")
         }
-        // mkfs.ext4 writes zeros where it can't be lazy.
-        if isExt3 { SparseCopy.dig(file, from: offset, count: size) }
-        let volume = try ExtVolume(PlainVolumeFile(file, start: offset), name: name, isReadOnly: false)
-        do throws(ExtError) {
-            // A program that wants an empty directory must not find this one; e2fsck makes it again when it needs it.
-            try volume.dropEmptyLostAndFound()
-            for path in directories {
-                var parent = ExtVolume.root
-                for part in path.split(separator: "/").map({ Array($0.utf8) }) {
-                    if let there = try volume.lookUp(part, in: parent) {
-                        parent = there
-                    } else {
-                        parent = try volume.makeDirectory(part, in: parent, mode: 0o755, uid: owner.uid, gid: owner.gid)
-                    }
-                }
-            }
-        } catch { throw SystemError("make directories in \(name)", errno: error.errno) }
-        volume.close()
-        guard fsync(file) == 0 else { throw SystemError.last("write \(name)") }
     }
 
     private static func zeroHead(_ file: CInt, at offset: UInt64, name: String) throws {

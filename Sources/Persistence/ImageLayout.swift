@@ -62,10 +62,12 @@ public struct WritableImage {
         isLast = found.end == sif.dataEnd
         let slice = try SliceSource(source, offset: UInt64(found.offset), size: UInt64(found.size))
         let encryption = try Self.encryption(slice, keys)
-        guard encryption != nil || partition.fileSystem == .ext3 else {
-            throw PersistenceError.refused("\(path): object \(found.id) is a raw partition, and no encrypted file system of this program")
+        if encryption == nil, partition.fileSystem == .raw, keys != nil {
+            throw PersistenceError.refused(
+                "\(path): object \(found.id) is no encrypted file system of this program, or its restoring was interrupted: restore it again")
         }
-        place = ExtPlace(path: path, offset: slice.offset, size: slice.size, encryption: encryption ?? .none)
+        place = ExtPlace(
+            path: path, offset: slice.offset, size: slice.size, encryption: encryption ?? (partition.fileSystem == .raw ? .locked : .none))
     }
 
     /// - Parameter source: the region alone.

@@ -1,5 +1,6 @@
-import Build
 import BlockIO
+import Build
+import Encryption
 import Glibc
 import ImageTree
 import Linux
@@ -20,26 +21,25 @@ public final class OverlayChanges {
     }
     let place: Place
     let base: SquashFSImage
+    /// How the image is encrypted; nil for a plain one.
+    let encryption: ImageEncryption?
     private let identity = BuildIdentity.available()
     /// Whose the files of a container without root are.
     private let caller: (uid: UInt32, gid: UInt32)?
 
-    /// - Parameter overlay: nil for the image's own partition.
-    public init(of image: String, in overlay: String?, _ what: String) throws {
+    /// - Parameters:
+    ///   - overlay: nil for the image's own partition.
+    ///   - keys: for what is encrypted.
+    public init(of image: String, in overlay: String?, keys: ImageKeys, _ what: String) throws {
         guard let path = Files.resolved(image) else { throw PersistenceError.refused("\(image): \(SystemError.last("open").reason)") }
         self.image = path
-        let sif = try? SIFFile(reading: try FileSource(path: path))
-        if sif?.primaryPartition?.partition?.fileSystem.isEncrypted ?? false {
-            throw PersistenceError.refused(
-                "\(image) is encrypted, and changes of such images cannot be committed: `singularity build` makes a plain image of it, or another encrypted one"
-            )
-        }
-        let opened = try ImageFile.open(path, workingDirectory: nil)
+        let opened = try ImageFile.open(path, workingDirectory: nil, keys: keys)
         guard case .squashFS(let base, _, _, _) = opened.content, opened.container == .sif else {
             throw PersistenceError.refused(
                 "\(image) is no SIF: only the changes of a SIF can be committed; `singularity build` makes one of anything")
         }
         self.base = base
+        encryption = try opened.sif.flatMap { try Self.encryption($0, keys) }
         if let overlay, Files.isDirectory(overlay) {
             self.overlay = Files.resolved(overlay) ?? overlay
             place = .directory
@@ -47,11 +47,17 @@ public final class OverlayChanges {
             caller = identity == .root ? nil : (0, 0)
             return
         }
-        let writable = try WritableImage(overlay ?? path)
+        let writable = try WritableImage(overlay ?? path, keys: keys)
         guard writable.kind != .data else { throw PersistenceError.refused("\(overlay ?? image) is a data container, and no overlay") }
         self.overlay = writable.path
         place = .partition(try writable.hold(forWriting: true, what))
         caller = identity == .root ? nil : (getuid(), getgid())
+    }
+
+    private static func encryption(_ sif: ImageFile.OpenedSIF, _ keys: ImageKeys) throws -> ImageEncryption? {
+        guard let primary = sif.file.primaryPartition, primary.partition?.fileSystem.isEncrypted ?? false else { return nil }
+        let (passphrase, messages) = try EncryptedPartition.keys(of: primary, of: sif.file, sif.source, try keys.load())
+        return ImageEncryption(passphrase: passphrase, messages: messages)
     }
 
     /// Whether they are in the image itself.

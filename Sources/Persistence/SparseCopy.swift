@@ -1,4 +1,5 @@
 import CLinux
+import ExtFS
 import Glibc
 import Linux
 
@@ -81,6 +82,33 @@ public enum SparseCopy {
             if got == 0 { break }
             try Files.writeAll(UnsafeRawBufferPointer(rebasing: buffer[..<got]), to: target, at: place + done, name: name)
             done += UInt64(got)
+        }
+    }
+
+    /// Copies what is not zero at the beginning of a file into a volume that is zero.
+    /// - Parameter count: bytes.
+    static func copy(_ source: CInt, count: UInt64, to volume: any VolumeStorage, name: String) throws {
+        let (step, blockSize) = (1 << 20, 4096)
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: step, alignment: 4096)
+        defer { buffer.deallocate() }
+        for extent in extents(source, from: 0, count: count) {
+            // Blocks are encrypted as a whole.
+            var position = extent.offset / UInt64(blockSize) * UInt64(blockSize)
+            let end = (extent.offset + extent.count + UInt64(blockSize) - 1) / UInt64(blockSize) * UInt64(blockSize)
+            while position < end {
+                let wanted = min(step, Int(end - position))
+                let got = pread(source, buffer.baseAddress, wanted, off_t(position))
+                guard got >= 0 else { throw SystemError.last("read \(name)") }
+                let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<wanted])
+                UnsafeMutableRawBufferPointer(rebasing: part[got...]).initializeMemory(as: UInt8.self, repeating: 0)
+                for start in stride(from: 0, to: wanted, by: blockSize) {
+                    let block = UnsafeRawBufferPointer(rebasing: part[start..<start + blockSize])
+                    if block.allSatisfy({ $0 == 0 }) { continue }
+                    let error = volume.write(block, at: position + UInt64(start))
+                    if error != 0 { throw SystemError("write \(name)", errno: error) }
+                }
+                position += UInt64(wanted)
+            }
         }
     }
 

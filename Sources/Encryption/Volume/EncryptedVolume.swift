@@ -134,12 +134,13 @@ public enum EncryptedVolume {
     /// Writes the header of a new one into a part of a file that is a hole.
     /// - Parameters:
     ///   - start: where the region begins in the file, bytes.
+    ///   - messages: the pass phrase for owners of keys (``WrappedKey``).
     ///   - isRandom: the pass phrase is one of ``SealedImage/randomPassphrase()``.
     public static func make(
-        _ file: CInt, at start: UInt64, _ passphrase: SecretBytes, for recipients: [Recipient], isRandom: Bool, name: String
+        _ file: CInt, at start: UInt64, _ passphrase: SecretBytes, messages: [[UInt8]], isRandom: Bool, name: String
     ) throws(EncryptionError) -> VolumeKey {
         guard passphrase.count > 0 else { throw .key("an empty pass phrase protects nothing; give another one") }
-        guard recipients.count <= EncryptedVolumeLayout.recipientPages.count else {
+        guard messages.count <= EncryptedVolumeLayout.recipientPages.count else {
             throw .key("\(name): at most \(EncryptedVolumeLayout.recipientPages.count) keys can be given")
         }
         let (text, contentKey, identifier): (String, SecretBytes, [UInt8])
@@ -147,8 +148,8 @@ public enum EncryptedVolume {
             (text, contentKey) = try GocryptfsConfiguration.make(passphrase, cost: isRandom ? SealedImage.randomCost : SealedImage.passphraseCost)
             identifier = try RandomBytes.make(Place.identifier.count)
         } catch { throw .key("\(error)") }
-        for (page, recipient) in zip(EncryptedVolumeLayout.recipientPages, recipients) {
-            try write(try WrappedKey.wrap(passphrase, for: recipient), page: page, file, start, name: name)
+        for (page, message) in zip(EncryptedVolumeLayout.recipientPages, messages) {
+            try write(message, page: page, file, start, name: name)
         }
         var page = [UInt8](repeating: 0, count: pageSize)
         page.replaceSubrange(0..<magic.count, with: magic)
@@ -161,6 +162,14 @@ public enum EncryptedVolume {
         page.replaceSubrange(Place.configuration..<Place.configuration + configuration.count, with: configuration)
         try write(page, at: start, file, name)
         return VolumeKey(contentKey: contentKey, identifier: identifier)
+    }
+
+    /// The parts of a region that are neither who can open it nor its key: where they begin, and how many bytes they have. An
+    /// encrypted file system that is made anew needs them to be holes.
+    public static func contentParts(ofRegion size: UInt64) -> [(offset: UInt64, count: UInt64)] {
+        let (page, recipients) = (UInt64(pageSize), EncryptedVolumeLayout.recipientPages)
+        let end = recipients.upperBound * page
+        return [(page, (recipients.lowerBound - 1) * page), (end, size - end)]
     }
 
     /// Writes who can open one into another one, which is opened by the same keys then. All else of it is a hole.

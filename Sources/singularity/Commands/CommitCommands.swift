@@ -11,7 +11,8 @@ let commitCommands = [
             details: """
                 The changes are those of the image's own writable partition, or of --overlay. What did not change is copied as it is,
                 compressed. The new image says in its history where it comes from. With --replace it takes the place of the old one,
-                at once or not at all, and the overlay is empty then.
+                at once or not at all, and the overlay is empty then. Of an encrypted image the new one is encrypted too, and
+                opens with the same keys.
                 """,
             examples: ["singularity commit image.sif new.sif", "singularity commit --replace -m 'add numpy' --overlay changes/ image.sif"],
             options: [
@@ -19,7 +20,7 @@ let commitCommands = [
                 OptionSpec("replace", nil, .flag, "put the new image in the place of the old one"),
                 OptionSpec("message", "m", .value("text"), "what was changed, for the history"),
                 OptionSpec("force", "F", .flag, "overwrite a file that is there", environment: ["FORCE"]),
-            ], argumentCount: 1...2)
+            ] + EncryptionOptions.opening, argumentCount: 1...2)
     ) { parsed, log in
         let replaces = parsed.has("replace")
         guard replaces == (parsed.arguments.count == 1) else {
@@ -28,7 +29,7 @@ let commitCommands = [
         if !replaces, !parsed.has("force"), Files.status(parsed.arguments[1], followLinks: false) != nil {
             throw CommandError("\(parsed.arguments[1]) is there already; overwrite it with --force")
         }
-        let changes = try OverlayChanges(of: parsed.arguments[0], in: parsed["overlay"], "commit")
+        let changes = try OverlayChanges(of: parsed.arguments[0], in: parsed["overlay"], keys: EncryptionOptions.keys(parsed), "commit")
         let commit = Commit(changes, message: parsed["message"] ?? "", log)
         if replaces { try commit.replace() } else { try commit.write(parsed.arguments[1]) }
         return 0

@@ -10,15 +10,15 @@ import Runtime
 enum DataListing {
     static func json(_ one: DataContainer.Info) -> JSONValue {
         .object([
-            ("file", .string(one.path)), ("writable", .bool(one.isWritable)), ("size", .number(Int(one.size))),
-            ("used", .number(Int(one.used))), ("onDisk", .number(Int(one.onDisk))), ("holder", .string(one.holder ?? "")),
+            ("file", .string(one.path)), ("writable", .bool(one.isWritable)), ("encrypted", .bool(one.isEncrypted)),
+            ("size", .number(Int(one.size))), ("used", one.used.map { .number(Int($0)) } ?? .null), ("onDisk", .number(Int(one.onDisk))), ("holder", .string(one.holder ?? "")),
             ("clean", .bool(one.isClean)), ("snapshots", .array(one.snapshots.map { .string($0) })),
         ])
     }
 
     /// An immutable one.
     static func text(_ one: DataContainer.Info) -> String {
-        "File:         \(one.path)\nKind:         data, immutable\nSize:         \(WritableImages.text(one.size))"
+        "File:         \(one.path)\nKind:         data, immutable\(one.isEncrypted ? ", encrypted" : "")\nSize:         \(WritableImages.text(one.size))"
     }
 }
 
@@ -29,12 +29,16 @@ let dataCommands =
                 "data create", arguments: "<file>", summary: "Make an empty data container",
                 details: """
                     A data container is a file with a file system that containers write to: `--data db.sif:/var/lib/postgresql`.
-                    It takes the room that its files need, and may grow to 1 TiB.
+                    It takes the room that its files need, and may grow to 1 TiB. With --encrypt, --passphrase or --pem-path nobody
+                    reads what is written to it without the key, which whoever uses it gives then.
                     """,
-                examples: ["singularity data create db.sif", "singularity instance start --data db.sif:/var/lib/postgresql pg.sif pg"],
-                options: WritableImages.createOptions, argumentCount: 1...1)
-        ) { parsed, _ in
-            try DataContainer.create(parsed.arguments[0], WritableImages.settings(parsed))
+                examples: [
+                    "singularity data create db.sif", "singularity instance start --data db.sif:/var/lib/postgresql pg.sif pg",
+                    "singularity data create --pem-path public.pem patients.sif",
+                ],
+                options: WritableImages.createOptions + EncryptionOptions.encryptingWritable, argumentCount: 1...1)
+        ) { parsed, log in
+            try DataContainer.create(parsed.arguments[0], WritableImages.settings(parsed, log))
             return 0
         },
         Command(
@@ -83,7 +87,7 @@ let dataCommands =
                     [["FILE", "KIND", "USED", "ON DISK", "SNAPSHOTS", "WRITTEN BY"]]
                         + all.map {
                             [
-                                $0.path, $0.isWritable ? "writable" : "immutable", WritableImages.text($0.used),
+                                $0.path, $0.isWritable ? "writable" : "immutable", $0.used.map(WritableImages.text) ?? "encrypted",
                                 WritableImages.text($0.onDisk),
                                 "\($0.snapshots.count)", $0.holder ?? ($0.isClean ? "-" : "- (not left cleanly)"),
                             ]

@@ -25,7 +25,7 @@ let diffCommand = Command(
     let ignoresTimes = !parsed.has("times")
     let changes: [TreeDiff.Change]
     if parsed.arguments.count == 1 {
-        let overlay = try OverlayChanges(of: parsed.arguments[0], in: parsed["overlay"], "diff")
+        let overlay = try OverlayChanges(of: parsed.arguments[0], in: parsed["overlay"], keys: EncryptionOptions.keys(parsed), "diff")
         try overlay.enter()
         changes = try overlay.list(ignoresTimes: ignoresTimes)
     } else {

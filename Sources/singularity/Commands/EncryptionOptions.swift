@@ -27,6 +27,11 @@ enum EncryptionOptions {
             "pem-path", nil, .array("path"), "encrypt for the owner of an RSA key, a PEM file; may be given several times"),
     ]
 
+    /// To make a file system that is written to.
+    static let encryptingWritable =
+        [OptionSpec("encrypt", "e", .flag, "encrypt what is written, with the key that is given or set in the environment")]
+        + encrypting.filter { $0.name != "encrypt" }
+
     /// To make one of another, which may be encrypted itself.
     static let making =
         encrypting + [

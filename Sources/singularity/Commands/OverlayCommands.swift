@@ -34,40 +34,52 @@ enum WritableImages {
         OptionSpec("sparse", "S", .flag, "take no room before it is used (always so)", environment: ["SPARSE"]),
     ]
 
-    static func settings(_ parsed: ParsedArguments) throws -> OverlayPartition.Settings {
+    static func settings(_ parsed: ParsedArguments, _ log: Log) throws -> OverlayPartition.Settings {
         var settings = OverlayPartition.Settings()
         settings.size = try parsed["size"].map { try size($0, "--size") }
         settings.directories = parsed.all("create-dir")
         settings.forFakeRoot = parsed.has("fakeroot")
         settings.isExt3 = parsed.has("ext3")
+        settings.encryption = try EncryptionOptions.encryption(parsed, log)
         return settings
     }
 
-    static func usageText(_ path: String) throws -> String {
+    /// What is in one, where its key was given or none is needed.
+    private static func usage(_ path: String, _ parsed: ParsedArguments) throws -> Maintenance.Usage? {
+        let keys = EncryptionOptions.keys(parsed)
+        if try WritableImage(path).isLocked, try keys.load().isEmpty { return nil }
+        return try Maintenance(path, keys: keys).usage()
+    }
+
+    static func usageText(_ path: String, _ parsed: ParsedArguments) throws -> String {
         let image = try WritableImage(path)
-        let usage = try Maintenance(path).usage()
+        let usage = try usage(path, parsed)
         var lines = [
-            "File:         \(image.path)", "Kind:         \(image.kind.rawValue)",
+            "File:         \(image.path)", "Kind:         \(image.kind.rawValue)\(image.isEncrypted ? ", encrypted" : "")",
             "Object:       \(image.object.map(String.init) ?? "none (the file is the file system)")",
-            "May grow to:  \(text(usage.size))", "Used:         \(text(usage.used))", "On disk:      \(text(usage.onDisk))",
-            "Files:        \(usage.usedInodes) of \(usage.inodes)",
+            "May grow to:  \(text(image.size))",
         ]
-        lines.append(
-            "State:        "
-                + (image.holder.map { "written by \($0.text)" }
-                    ?? (usage.isClean ? "clean" : "not left cleanly: it is checked when it is used next")))
+        if let usage { lines.append("Used:         \(text(usage.used))") }
+        lines.append("On disk:      \(text(image.usedSize))")
+        if let usage { lines.append("Files:        \(usage.usedInodes) of \(usage.inodes)") }
+        let rest =
+            if let usage { usage.isClean ? "clean" : "not left cleanly: it is checked when it is used next" } else {
+                "what is in it is shown with its key (--pem-path or --passphrase)"
+            }
+        lines.append("State:        " + (image.holder.map { "written by \($0.text)" } ?? rest))
         let snapshots = try Snapshots(path).list()
         if !snapshots.isEmpty { lines.append("Snapshots:    \(snapshots.map(\.name).joined(separator: ", "))") }
         return lines.joined(separator: "\n")
     }
 
-    static func usageJSON(_ path: String) throws -> JSONValue {
+    static func usageJSON(_ path: String, _ parsed: ParsedArguments) throws -> JSONValue {
         let image = try WritableImage(path)
-        let usage = try Maintenance(path).usage()
+        let usage = try usage(path, parsed)
         return .object([
-            ("file", .string(image.path)), ("kind", .string(image.kind.rawValue)), ("object", .number(Int(image.object ?? 0))),
-            ("size", .number(Int(usage.size))), ("used", .number(Int(usage.used))), ("onDisk", .number(Int(usage.onDisk))),
-            ("clean", .bool(usage.isClean)), ("holder", .string(image.holder?.text ?? "")),
+            ("file", .string(image.path)), ("kind", .string(image.kind.rawValue)), ("encrypted", .bool(image.isEncrypted)),
+            ("object", .number(Int(image.object ?? 0))), ("size", .number(Int(image.size))),
+            ("used", usage.map { .number(Int($0.used)) } ?? .null), ("onDisk", .number(Int(image.usedSize))),
+            ("clean", usage.map { .bool($0.isClean) } ?? .null), ("holder", .string(image.holder?.text ?? "")),
             ("snapshots", .array(try Snapshots(path).list().map { .string($0.name) })),
         ])
     }
@@ -80,15 +92,14 @@ enum WritableImages {
             Command(
                 spec: CommandSpec(
                     "\(group) info", arguments: "<image>", summary: "Show the size and state of \(noun)",
-                    examples: ["singularity \(group) info \(example)"], options: [OptionSpec("json", "j", .flag, "print JSON")],
-                    argumentCount: 1...1)
+                    examples: ["singularity \(group) info \(example)"], options: [OptionSpec("json", "j", .flag, "print JSON")] + EncryptionOptions.opening, argumentCount: 1...1)
             ) { parsed, _ in
                 let path = parsed.arguments[0]
                 if group == "data", let info = try DataContainer.info(path), !info.isWritable {
                     print(parsed.has("json") ? DataListing.json(info).indented : DataListing.text(info))
                     return 0
                 }
-                print(parsed.has("json") ? try usageJSON(path).indented : try usageText(path))
+                print(parsed.has("json") ? try usageJSON(path, parsed).indented : try usageText(path, parsed))
                 return 0
             },
             Command(
@@ -96,9 +107,10 @@ enum WritableImages {
                     "\(group) check", arguments: "<image>", summary: "Check the file system of \(noun)",
                     details: "Replays its journal and mends what can be mended without loss. The exit status is 1 where something is left.",
                     examples: ["singularity \(group) check \(example)"],
-                    options: [OptionSpec("repair", nil, .flag, "mend all that is wrong, whatever may be lost")], argumentCount: 1...1)
+                    options: [OptionSpec("repair", nil, .flag, "mend all that is wrong, whatever may be lost")] + EncryptionOptions.opening,
+                    argumentCount: 1...1)
             ) { parsed, _ in
-                let result = try Maintenance(parsed.arguments[0]).check(repairs: parsed.has("repair"))
+                let result = try Maintenance(parsed.arguments[0], keys: EncryptionOptions.keys(parsed)).check(repairs: parsed.has("repair"))
                 print(result.text, terminator: "")
                 return result.isWell ? 0 : 1
             },
@@ -106,17 +118,17 @@ enum WritableImages {
                 spec: CommandSpec(
                     "\(group) resize", arguments: "<image> <size>", summary: "Change the size that \(noun) may grow to",
                     details: "The size is in MiB, or has a unit. Nothing is taken from the disk by it.",
-                    examples: ["singularity \(group) resize \(example) 2T"], argumentCount: 2...2)
+                    examples: ["singularity \(group) resize \(example) 2T"], options: EncryptionOptions.opening, argumentCount: 2...2)
             ) { parsed, _ in
-                try Maintenance(parsed.arguments[0]).resize(to: try size(parsed.arguments[1], "size"))
+                try Maintenance(parsed.arguments[0], keys: EncryptionOptions.keys(parsed)).resize(to: try size(parsed.arguments[1], "size"))
                 return 0
             },
             Command(
                 spec: CommandSpec(
                     "\(group) compact", arguments: "<image>", summary: "Give back room that no file of \(noun) needs",
-                    examples: ["singularity \(group) compact \(example)"], argumentCount: 1...1)
+                    examples: ["singularity \(group) compact \(example)"], options: EncryptionOptions.opening, argumentCount: 1...1)
             ) { parsed, log in
-                let (before, after) = try Maintenance(parsed.arguments[0]).compact()
+                let (before, after) = try Maintenance(parsed.arguments[0], keys: EncryptionOptions.keys(parsed)).compact()
                 log.info("\(text(before)) before, \(text(after)) now")
                 return 0
             },
@@ -167,12 +179,16 @@ let overlayCommands =
                 details: """
                     A SIF gets a partition that `exec --writable` and the like write to; the image itself stays as it is, and its
                     signatures stay valid. A name that is not there becomes a file for --overlay. No size needs to be guessed: the
-                    partition takes the room that its files need, and may grow to 1 TiB.
+                    partition takes the room that its files need, and may grow to 1 TiB. With --encrypt, --passphrase or --pem-path
+                    nobody reads what is written to it without the key, which each command on it is given then.
                     """,
-                examples: ["singularity overlay create image.sif", "singularity overlay create --size 1024 changes.img"],
-                options: WritableImages.createOptions, argumentCount: 1...1)
-        ) { parsed, _ in
-            try OverlayPartition.create(parsed.arguments[0], WritableImages.settings(parsed))
+                examples: [
+                    "singularity overlay create image.sif", "singularity overlay create --size 1024 changes.img",
+                    "singularity overlay create --pem-path public.pem secret.sif",
+                ],
+                options: WritableImages.createOptions + EncryptionOptions.encryptingWritable, argumentCount: 1...1)
+        ) { parsed, log in
+            try OverlayPartition.create(parsed.arguments[0], WritableImages.settings(parsed, log))
             return 0
         },
         Command(
@@ -186,11 +202,8 @@ let overlayCommands =
                     log.verbose("\(path) has no writable partition")
                     continue
                 }
-                let usage = try Maintenance(path).usage()
-                rows.append(
-                    [path, image.kind.rawValue] + [usage.used, usage.onDisk, usage.size].map(WritableImages.text) + [
-                        image.holder?.text ?? "-"
-                    ])
+                let used = image.isLocked ? "encrypted" : WritableImages.text(try Maintenance(path).usage().used)
+                rows.append([path, image.kind.rawValue, used, WritableImages.text(image.usedSize), WritableImages.text(image.size), image.holder?.text ?? "-"])
             }
             print(Instances.table(rows), terminator: "")
             return 0
@@ -198,9 +211,9 @@ let overlayCommands =
         Command(
             spec: CommandSpec(
                 "overlay discard", arguments: "<image or directory>", summary: "Throw all changes away",
-                examples: ["singularity overlay discard image.sif"], argumentCount: 1...1)
+                examples: ["singularity overlay discard image.sif"], options: EncryptionOptions.opening, argumentCount: 1...1)
         ) { parsed, _ in
-            try OverlayPartition.discard(parsed.arguments[0])
+            try OverlayPartition.discard(parsed.arguments[0], keys: EncryptionOptions.keys(parsed))
             return 0
         },
         Command(
