@@ -96,7 +96,8 @@ let package = Package(
         module(
             "Persistence",
             [
-                "BlockIO", "Build", "CLinux", "Encryption", "ExtFS", "ImageTree", "Linux", "Messages", "Runtime", "SIF", "SquashFS", "Archive",
+                "BlockIO", "Build", "CLinux", "Encryption", "ExtFS", "ImageTree", "Linux", "Messages", "Runtime", "SIF", "SquashFS",
+                "Archive",
                 crypto,
             ]),
         module("Cryptography", ["CGcrypt", "CLinux", "Linux", crypto]),
@@ -125,7 +126,7 @@ let package = Package(
                 "SIF", "SquashFS", "Trust",
             ],
             swiftSettings: settings, linkerSettings: staticLibraries + staticRuntime),
-        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
+        .target(name: "TestSupport", dependencies: ["ExtFS", "Linux"], path: "Tests/TestSupport", swiftSettings: settings),
         tests("SIFTests", ["BlockIO", "Linux", "SIF", "TestSupport"]),
         tests("SquashFSTests", ["BlockIO", "Compression", "ImageTree", "Linux", "SquashFS", "TestSupport", crypto]),
         tests("CryptographyTests", ["Cryptography"]),
@@ -139,7 +140,7 @@ let package = Package(
         tests("CommandSyntaxTests", ["CommandSyntax"]),
         tests("CompressionTests", ["BlockIO", "Compression"]),
         tests("LinuxTests", ["Linux"]),
-        tests("ExtFSTests", ["ExtFS", "TestSupport"]),
+        tests("ExtFSTests", ["ExtFS", "Linux", "TestSupport"]),
         tests("IntegrationTests", ["TestSupport", crypto]),
     ]
 )

@@ -48,6 +48,10 @@ EOF2
 chmod 644 "$work/small.py"
 line() { awk -v l="$1" '{ printf "  %-44s %s\n", l, $0 }'; }
 $as_user "$singularity" exec --data "$work/out/attached.sif:/mnt" -B "$work/small.py:/opt/small.py" "$image" python3 /opt/small.py /mnt | line "singularity, data container"
+printf 'phrase\n' > "$work/phrase"; chmod 644 "$work/phrase"
+key="--passphrase-file $work/phrase"
+$as_user "$singularity" data create $key "$work/out/encrypted.sif"
+$as_user "$singularity" exec $key --data "$work/out/encrypted.sif:/mnt" -B "$work/small.py:/opt/small.py" "$image" python3 /opt/small.py /mnt | line "singularity, encrypted data container"
 $as_user "$singularity" overlay create "$work/out/over.img"
 $as_user "$singularity" exec --overlay "$work/out/over.img" -B "$work/small.py:/opt/small.py" "$image" python3 /opt/small.py /srv | line "singularity, overlay file"
 mkdir -p "$work/out/plain"; [ -n "$as_user" ] && chown "$user" "$work/out/plain"
@@ -85,6 +89,7 @@ if SINGULARITY_CACHEDIR=$work/out/cache-def "$singularity" build -F "$work/pg.si
     fi
     tps "without root, directory of the host" $as_user "$singularity" exec -B "$work/out/plain:/mnt" $run "$work/pg.sif" sh /opt/pg.sh /mnt
     tps "without root, data container" $as_user "$singularity" exec --data "$work/out/attached.sif:/mnt" $run "$work/pg.sif" sh /opt/pg.sh /mnt
+    tps "without root, encrypted data container" $as_user "$singularity" exec $key --data "$work/out/encrypted.sif:/mnt" $run "$work/pg.sif" sh /opt/pg.sh /mnt
     tps "without root, overlay file" $as_user "$singularity" exec --overlay "$work/out/over.img" $run "$work/pg.sif" sh /opt/pg.sh /srv
     if [ -n "$apptainer" ]; then
         cp "$work/pg.sif" "$work/pg.sh" "$peers/bench/"

@@ -90,7 +90,8 @@ public enum DataContainer {
                 holder: image.holder?.text, isClean: usage?.isClean ?? true || image.holder != nil, snapshots: snapshots)
         }
         return Info(
-            path: path, isWritable: false, isEncrypted: object.partition?.fileSystem.isEncrypted ?? false, size: UInt64(object.size), used: UInt64(object.size), onDisk: UInt64(status.st_blocks) * 512,
+            path: path, isWritable: false, isEncrypted: object.partition?.fileSystem.isEncrypted ?? false, size: UInt64(object.size),
+            used: UInt64(object.size), onDisk: UInt64(status.st_blocks) * 512,
             holder: nil, isClean: true, snapshots: snapshots)
     }
 

@@ -64,7 +64,8 @@ public struct WritableImage {
         let encryption = try Self.encryption(slice, keys)
         if encryption == nil, partition.fileSystem == .raw, keys != nil {
             throw PersistenceError.refused(
-                "\(path): object \(found.id) is no encrypted file system of this program, or its restoring was interrupted: restore it again")
+                "\(path): object \(found.id) is no encrypted file system of this program, or its restoring was interrupted: restore it again"
+            )
         }
         place = ExtPlace(
             path: path, offset: slice.offset, size: slice.size, encryption: encryption ?? (partition.fileSystem == .raw ? .locked : .none))

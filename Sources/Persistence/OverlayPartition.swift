@@ -56,7 +56,8 @@ public enum OverlayPartition {
         }
         guard settings.encryption != nil || !nature.fileSystem.isEncrypted else {
             throw PersistenceError.refused(
-                "encrypted root FS partition in \(path): could not add writable overlay that is not encrypted too; give --encrypt and a key")
+                "encrypted root FS partition in \(path): could not add writable overlay that is not encrypted too; give --encrypt and a key"
+            )
         }
         if let old = sif.descriptors.first(where: { $0.partition?.type == .overlay && $0.isWritablePartition }) {
             throw PersistenceError.refused(
@@ -67,14 +68,16 @@ public enum OverlayPartition {
         let isSigned = sif.descriptors.contains { $0.type == .signature }
         let group = isSigned ? (sif.descriptors.compactMap(\.group).max() ?? 0) + 1 : primary.group ?? 1
         try add(
-            NewObject(.partition, group: group, detail: .partition(settings.fileSystem, .overlay, nature.architecture)), to: file, path, sif, settings,
+            NewObject(.partition, group: group, detail: .partition(settings.fileSystem, .overlay, nature.architecture)), to: file, path,
+            sif, settings,
             directories: layout(settings))
     }
 
     static func check(_ settings: Settings) throws {
         if let size = settings.size { try ExtFormat.check(size: size) }
         if settings.isExt3, settings.encryption != nil {
-            throw PersistenceError.refused("--ext3 is for Apptainer and SingularityCE, which open no writable file system that is encrypted")
+            throw PersistenceError.refused(
+                "--ext3 is for Apptainer and SingularityCE, which open no writable file system that is encrypted")
         }
     }
 

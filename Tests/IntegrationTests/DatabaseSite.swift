@@ -9,6 +9,8 @@ final class DatabaseSite {
     enum Place: CaseIterable {
         /// In a data container.
         case data
+        /// In one that is encrypted.
+        case encrypted
         /// In the writable partition of the image.
         case partition
     }
@@ -50,9 +52,11 @@ final class DatabaseSite {
     init(_ server: Server, _ place: Place, as identity: Run.Identity, _ test: String = #function) throws {
         scratch = try Scratch(test)
         (self.server, self.place, self.identity) = (server, place, identity)
-        file = scratch.file(place == .data ? "db.sif" : "image.sif")
+        file = scratch.file(place == .partition ? "image.sif" : "db.sif")
+        try scratch.write("phrase", Array("hunter2\n".utf8))
         switch place {
         case .data: try must(["data", "create", file])
+        case .encrypted: try must(["data", "create"] + key + [file])
         case .partition:
             let copied = try Run.program("/bin/cp", [try Self.image.get(), file], as: identity)
             try #require(copied.status == 0, "\(copied)")
@@ -61,6 +65,8 @@ final class DatabaseSite {
     }
 
     deinit { kill() }
+
+    private var key: [String] { place == .encrypted ? ["--passphrase-file", scratch.file("phrase")] : [] }
 
     func run(_ words: [String], timeout: Double = 60) throws -> Run {
         try Run.program(
@@ -78,8 +84,9 @@ final class DatabaseSite {
     /// Starts the server and waits until it answers.
     func start() throws {
         let words =
-            place == .data
-            ? ["instance", "start", "--data", "\(file):\(Self.folder)", try Self.image.get()] : ["instance", "start", "--writable", file]
+            place == .partition
+            ? ["instance", "start", "--writable", file]
+            : ["instance", "start"] + key + ["--data", "\(file):\(Self.folder)", try Self.image.get()]
         try must(words + [name, server.rawValue])
         let isUp = Wait.until(40) { (try? query("SELECT 1").status) == 0 }
         let log = isUp ? "" : "\(try run(["instance", "logs", "--stderr", name])) \(try run(["instance", "logs", name]))"
@@ -154,6 +161,8 @@ final class DatabaseSite {
         _ = try? run(["instance", "stop", "--signal", "KILL", name])
         _ = Wait.until(20) { Processes.living(named: "singularity-fs", with: file).isEmpty }
     }
+
+    func check() throws -> Run { try run([place == .partition ? "overlay" : "data", "check"] + key + [file]) }
 
     /// Goes on with a copy of the file.
     func use(copy: String) { file = copy }

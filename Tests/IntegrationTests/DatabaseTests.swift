@@ -17,15 +17,19 @@ struct DatabaseTests {
         try losesNothing(.postgres, .data, identity, accident)
     }
 
+    @Test(arguments: Accident.allCases) func postgresLosesNothingInAnEncryptedDataContainer(_ accident: Accident) throws {
+        try losesNothing(.postgres, .encrypted, .ordinaryUser, accident)
+    }
+
     @Test(arguments: identities) func postgresLosesNothingInAWritablePartition(_ identity: Run.Identity) throws {
         try losesNothing(.postgres, .partition, identity, identity == .caller && Site.isRoot ? .instanceKilled : .serverKilled)
     }
 
     @Test(arguments: DatabaseSite.Place.allCases) func mariadbLosesNothing(_ place: DatabaseSite.Place) throws {
-        try losesNothing(.mariadb, place, .ordinaryUser, place == .data ? .serverKilled : .instanceKilled)
+        try losesNothing(.mariadb, place, .ordinaryUser, place == .partition ? .instanceKilled : .serverKilled)
     }
 
-    @Test(.enabled(if: Site.isRoot, "needs root"), arguments: DatabaseSite.Place.allCases) func mariadbOfRootLosesNothing(
+    @Test(.enabled(if: Site.isRoot, "needs root"), arguments: [DatabaseSite.Place.data, .partition]) func mariadbOfRootLosesNothing(
         _ place: DatabaseSite.Place
     ) throws {
         try losesNothing(.mariadb, place, .caller, .instanceKilled)
@@ -65,7 +69,7 @@ struct DatabaseTests {
         #expect(try site.missing(upTo: count) == 0)
         #expect(try site.query("INSERT INTO t VALUES (1000000)").status == 0)
         try site.stop()
-        let check = try site.run([place == .data ? "data" : "overlay", "check", site.file])
+        let check = try site.check()
         #expect(check.status == 0, "\(check)")
     }
 }

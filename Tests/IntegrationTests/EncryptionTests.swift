@@ -69,8 +69,6 @@ struct EncryptionTests {
         #expect(try place.must("inspect", "phrase.sif").contains("org.label-schema.build-arch"))
         let inside = try place.must("inspect", "--deffile", "--passphrase-file", "phrase", "phrase.sif")
         #expect(try place.must("inspect", "--deffile", "phrase.sif") == inside)
-        let committed = try place.run("commit", "phrase.sif", "committed.sif")
-        #expect(committed.status == 255 && committed.error.contains("is encrypted"), "\(committed)")
         // Another recipient.
         let refused = try place.run(
             "recipient", "add", "--pem-path", "\(Site.fixtures)/rsa-key.pem", "phrase.sif", "\(Site.fixtures)/enc-pub.pem")
@@ -136,6 +134,89 @@ struct EncryptionTests {
         chmod(place.scratch.file("changed.sif"), 0o644)
         let read = try place.run("exec", "--passphrase-file", "phrase", "--data", "changed.sif:/mnt", image, "md5sum", "/mnt/file")
         #expect(read.status == 1 && read.error.contains("Input/output error"), "\(read)")
+    }
+
+    // MARK: What is written to
+
+    /// Neither the key nor anything that was written stands in the file.
+    @Test(arguments: identities) func dataThatIsWrittenToIsEncrypted(_ identity: Run.Identity) throws {
+        let place = try Place(as: identity)
+        let image = try place.image()
+        let (key, secret) = ("\(Site.fixtures)/enc-key.pem", "patient-4711-has-a-cold")
+        try place.must("data", "create", "--pem-path", "\(Site.fixtures)/enc-pub.pem", "--size", "128", "d.sif")
+        func inside(_ script: String) throws -> String {
+            try place.must("exec", "--pem-path", key, "--data", "d.sif:/mnt", image, "sh", "-c", script)
+        }
+        _ = try inside(
+            "mkdir /mnt/d; for i in $(seq 300); do echo \(secret) $i > /mnt/d/f$i; done; head -c 3000000 /dev/urandom > /mnt/r; md5sum /mnt/r > /mnt/sum"
+        )
+        #expect(try inside("cat /mnt/d/f* | wc -l; cat /mnt/d/f77; md5sum -c /mnt/sum") == "300\n\(secret) 77\n/mnt/r: OK\n")
+        let stored = try Data(contentsOf: URL(filePath: place.scratch.file("d.sif")))
+        #expect(stored.range(of: Data(secret.utf8)) == nil)
+        for words in [[], ["--pem-path", "\(Site.fixtures)/rsa-key.pem"]] {
+            let refused = try place.run(["exec"] + words + ["--data", "d.sif:/mnt", image, "true"])
+            #expect(refused.status == 255, "\(refused)")
+            let checked = try place.run(["data", "check"] + words + ["d.sif"])
+            #expect(checked.status == 255, "\(checked)")
+        }
+        #expect(try place.must("data", "info", "d.sif").contains("Kind:         data, encrypted"))
+        #expect(try place.must("data", "list").contains("encrypted"))
+        // Everything that can be done with others.
+        try place.must("data", "snapshot", "d.sif", "one")
+        _ = try inside("rm -r /mnt/d")
+        #expect(try place.must("data", "check", "--pem-path", key, "d.sif").contains("files"))
+        try place.must("data", "compact", "--pem-path", key, "d.sif")
+        try place.must("data", "resize", "--pem-path", key, "d.sif", "6G")
+        #expect(try place.must("data", "info", "--pem-path", key, "d.sif").contains("6.0 GiB"))
+        #expect(try inside("ls /mnt; md5sum -c /mnt/sum").hasSuffix("/mnt/r: OK\n"))
+        try place.must("data", "restore", "d.sif", "one")
+        #expect(try inside("cat /mnt/d/f300; md5sum -c /mnt/sum") == "\(secret) 300\n/mnt/r: OK\n")
+        try place.must("recipient", "add", "--pem-path", key, "d.sif", "\(Site.fixtures)/rsa-pub.pem")
+        #expect(try place.must("recipient", "list", "d.sif").split(separator: "\n").count == 3)
+        try place.must("data", "export", "--pem-path", "\(Site.fixtures)/rsa-key.pem", "d.sif", "out")
+        #expect(try String(contentsOfFile: place.scratch.file("out/d/f5"), encoding: .utf8) == "\(secret) 5\n")
+        try place.must("instance", "start", image, "one")
+        try place.must("data", "attach", "--pem-path", key, "one", "d.sif:/mnt")
+        #expect(try place.must("exec", "instance://one", "cat", "/mnt/d/f9") == "\(secret) 9\n")
+        try place.must("data", "detach", "one", "/mnt")
+    }
+
+    @Test(arguments: identities) func anEncryptedImageKeepsItsChangesEncryptedAndIsCommitted(_ identity: Run.Identity) throws {
+        let place = try Place(as: identity)
+        let image = try place.image()
+        try place.scratch.write("phrase", Array("hunter2\n".utf8))
+        let open = ["--passphrase-file", "phrase"]
+        try place.must("build", "--pem-path", "\(Site.fixtures)/enc-pub.pem", "pem.sif", image)
+        try place.must("build", "--passphrase-file", "phrase", "e.sif", image)
+        let refused = try place.run("overlay", "create", "e.sif")
+        #expect(refused.status == 255 && refused.error.contains("give --encrypt and a key"), "\(refused)")
+        let old = try place.run("overlay", "create", "--ext3", "--passphrase-file", "phrase", "e.sif")
+        #expect(old.status == 255 && old.error.contains("--ext3"), "\(old)")
+        try place.must(["overlay", "create", "--size", "128"] + open + ["e.sif"])
+        try place.must(["exec", "--writable"] + open + ["e.sif", "sh", "-c", "echo secret change > /etc/new; rm /etc/issue"])
+        #expect(try place.must(["exec"] + open + ["e.sif", "cat", "/etc/new"]) == "secret change\n")
+        let stored = try Data(contentsOf: URL(filePath: place.scratch.file("e.sif")))
+        #expect(stored.range(of: Data("secret change".utf8)) == nil)
+        #expect(try place.run("diff", "e.sif").status == 255)
+        let diff = try place.run(["diff"] + open + ["e.sif"])
+        #expect(diff.status == 1 && diff.output == "D /etc/issue\nA /etc/new\n", "\(diff)")
+        #expect(try place.run("commit", "e.sif", "no.sif").status == 255)
+        // The new image opens as the old one does, and nothing of it is plain.
+        try place.must(["commit"] + open + ["e.sif", "new.sif"])
+        #expect(try place.must(["exec"] + open + ["new.sif", "sh", "-c", "cat /etc/new; ls /etc/issue; true"]) == "secret change\n")
+        #expect(try place.run("exec", "new.sif", "true").status == 255)
+        try place.must(["commit", "--replace"] + open + ["e.sif"])
+        #expect(try place.run(["diff"] + open + ["e.sif"]).status == 0)
+        #expect(try place.must(["exec", "--writable"] + open + ["e.sif", "cat", "/etc/new"]) == "secret change\n")
+        try place.must(["overlay", "discard"] + open + ["e.sif"])
+        // Keys of owners come with a commit too; an overlay beside the image has its own.
+        try place.must("overlay", "create", "--pem-path", "\(Site.fixtures)/enc-pub.pem", "changes.img")
+        let key = ["--pem-path", "\(Site.fixtures)/enc-key.pem"]
+        try place.must(["exec"] + key + ["--overlay", "changes.img", "pem.sif", "sh", "-c", "echo other > /etc/other"])
+        try place.must(["commit", "--replace"] + key + ["--overlay", "changes.img", "pem.sif"])
+        #expect(try place.must(["exec"] + key + ["pem.sif", "cat", "/etc/other"]) == "other\n")
+        #expect(try place.must("recipient", "list", "pem.sif").split(separator: "\n").count == 2)
+        #expect(try place.run(["diff"] + key + ["--overlay", "changes.img", "pem.sif"]).status == 0)
     }
 
     /// The older scheme: a volume that cryptsetup has made.

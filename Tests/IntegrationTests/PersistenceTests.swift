@@ -353,9 +353,11 @@ struct PersistenceTests {
     }
 
     /// Whatever the server of files is doing when it is killed: what was synchronised is there, and the file system is well.
-    @Test func aKilledServerLosesNothingThatWasSynchronised() throws {
-        let place = try Place(as: .ordinaryUser)
-        try place.must("data", "create", "db.sif")
+    @Test(arguments: [false, true]) func aKilledServerLosesNothingThatWasSynchronised(_ isEncrypted: Bool) throws {
+        let place = try Place("aKilledServer-\(isEncrypted)", as: .ordinaryUser)
+        try place.scratch.write("phrase", Array("hunter2\n".utf8))
+        let key = isEncrypted ? ["--passphrase-file", "phrase"] : []
+        try place.must(["data", "create"] + key + ["db.sif"])
         let image = try Site.debian.get()
         let script = """
             cd /mnt; rm -rf d; mkdir d; i=0
@@ -363,7 +365,7 @@ struct PersistenceTests {
             [ $((i % 3)) = 0 ] && rm d/g$((i / 3)) 2>/dev/null; sync d/g$i d && echo $i; done
             """
         for round in 0..<8 {
-            let live = try place.start("exec", "--data", "db.sif:/mnt", image, "sh", "-c", script)
+            let live = try place.start(["exec"] + key + ["--data", "db.sif:/mnt", image, "sh", "-c", script])
             #expect(live.waitFor("\n5\n"))
             usleep(useconds_t(round * 41_000))
             let server = try #require(Processes.living(named: "singularity-fs", with: place.scratch.file("db.sif")).last)
@@ -374,12 +376,12 @@ struct PersistenceTests {
             let last = Int(result.output.split(separator: "\n").last ?? "") ?? 0
             #expect(last > 4)
             let check = "cd /mnt/d; for i in $(seq \(last)); do [ $(head -1 g$i) = $i ] && [ $(readlink l$i) = f$i ] || echo bad $i; done"
-            let seen = try place.run("exec", "--data", "db.sif:/mnt", image, "sh", "-c", check)
+            let seen = try place.run(["exec"] + key + ["--data", "db.sif:/mnt", image, "sh", "-c", check])
             let bad = seen.output.split(separator: "\n").compactMap { Int($0.dropFirst(4)) }
             // Some were removed on purpose.
             #expect(seen.status == 0 && bad.allSatisfy { $0 * 3 <= last + 3 }, "round \(round), \(last): \(seen)")
         }
-        #expect(try place.must("data", "check", "db.sif").contains("non-contiguous"))
+        #expect(try place.must(["data", "check"] + key + ["db.sif"]).contains("non-contiguous"))
     }
 
     /// Several readers that come at once after a crash: one of them repairs, and all read.

@@ -28,7 +28,10 @@ final class Place {
     /// Runs what has to succeed.
     /// - Returns: its output.
     @discardableResult
-    func must(_ words: String...) throws -> String {
+    func must(_ words: String...) throws -> String { try must(words) }
+
+    @discardableResult
+    func must(_ words: [String]) throws -> String {
         let result = try run(words)
         try #require(result.status == 0, "\(words): \(result)")
         return result.output

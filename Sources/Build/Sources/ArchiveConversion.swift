@@ -16,7 +16,8 @@ struct ArchiveConversion {
         let root: Node
         switch kind {
         case .archive: root = try archive(writer)
-        case .extFileSystem(let offset): root = try ExtTree.read(PlainVolumeFile(SharedDescriptor(try OwnedDescriptor.open(path)), start: offset), path)
+        case .extFileSystem(let offset):
+            root = try ExtTree.read(PlainVolumeFile(SharedDescriptor(try OwnedDescriptor.open(path)), start: offset), path)
         case .image: throw BuildError.badSource(path, why: "it is an image already")
         }
         var sink = SquashFSSink(writer, latestTime: options.latestTime)

@@ -83,7 +83,8 @@ public enum EncryptedVolume {
         }
         guard page.starts(with: magic) else { throw .corrupt(name: source.name, what: "it has no encrypted file system") }
         guard number(Place.version) == version else {
-            throw .unsupported(name: source.name, what: "its encryption is of version \(number(Place.version)), and this program knows \(version)")
+            throw .unsupported(
+                name: source.name, what: "its encryption is of version \(number(Place.version)), and this program knows \(version)")
         }
         let size = Int(number(Place.configurationSize))
         guard size <= pageSize - Place.configuration else { throw .corrupt(name: source.name, what: "the header of its encryption") }
@@ -145,7 +146,8 @@ public enum EncryptedVolume {
         }
         let (text, contentKey, identifier): (String, SecretBytes, [UInt8])
         do throws(CryptographyError) {
-            (text, contentKey) = try GocryptfsConfiguration.make(passphrase, cost: isRandom ? SealedImage.randomCost : SealedImage.passphraseCost)
+            (text, contentKey) = try GocryptfsConfiguration.make(
+                passphrase, cost: isRandom ? SealedImage.randomCost : SealedImage.passphraseCost)
             identifier = try RandomBytes.make(Place.identifier.count)
         } catch { throw .key("\(error)") }
         for (page, message) in zip(EncryptedVolumeLayout.recipientPages, messages) {

@@ -29,7 +29,8 @@ public final class EncryptedVolumeFile: VolumeStorage, @unchecked Sendable {
         try self.init(file, nil, start, size, key, name)
     }
 
-    public convenience init(_ owner: SharedDescriptor, start: UInt64, size: UInt64, _ key: VolumeKey, name: String) throws(EncryptionError) {
+    public convenience init(_ owner: SharedDescriptor, start: UInt64, size: UInt64, _ key: VolumeKey, name: String) throws(EncryptionError)
+    {
         try self.init(owner.rawValue, owner, start, size, key, name)
     }
 

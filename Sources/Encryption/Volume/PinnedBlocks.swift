@@ -37,13 +37,16 @@ struct PinnedBlocks {
         self.sealing = sealing
         let size = Pair.allCases.count * Self.slots * Self.slotSize
         var header = [UInt8](repeating: 0, count: size)
-        let count = header.withUnsafeMutableBytes { pread(file, $0.baseAddress, size, off_t(layout.page(EncryptedVolumeLayout.pinnedPage))) }
+        let count = header.withUnsafeMutableBytes {
+            pread(file, $0.baseAddress, size, off_t(layout.page(EncryptedVolumeLayout.pinnedPage)))
+        }
         guard count == size else { return }
         header.withUnsafeMutableBytes { header in
             for pair in Pair.allCases {
                 for slot in 0..<Self.slots {
                     let start = (Int(pair.rawValue) * Self.slots + slot) * Self.slotSize
-                    guard let found = Self.read(UnsafeMutableRawBufferPointer(rebasing: header[start..<start + Self.slotSize]), pair, sealing)
+                    guard
+                        let found = Self.read(UnsafeMutableRawBufferPointer(rebasing: header[start..<start + Self.slotSize]), pair, sealing)
                     else { continue }
                     if found.version > all[pair]?.version ?? 0 { all[pair] = found }
                 }

@@ -11,7 +11,8 @@ enum DataListing {
     static func json(_ one: DataContainer.Info) -> JSONValue {
         .object([
             ("file", .string(one.path)), ("writable", .bool(one.isWritable)), ("encrypted", .bool(one.isEncrypted)),
-            ("size", .number(Int(one.size))), ("used", one.used.map { .number(Int($0)) } ?? .null), ("onDisk", .number(Int(one.onDisk))), ("holder", .string(one.holder ?? "")),
+            ("size", .number(Int(one.size))), ("used", one.used.map { .number(Int($0)) } ?? .null), ("onDisk", .number(Int(one.onDisk))),
+            ("holder", .string(one.holder ?? "")),
             ("clean", .bool(one.isClean)), ("snapshots", .array(one.snapshots.map { .string($0) })),
         ])
     }

@@ -92,7 +92,8 @@ enum WritableImages {
             Command(
                 spec: CommandSpec(
                     "\(group) info", arguments: "<image>", summary: "Show the size and state of \(noun)",
-                    examples: ["singularity \(group) info \(example)"], options: [OptionSpec("json", "j", .flag, "print JSON")] + EncryptionOptions.opening, argumentCount: 1...1)
+                    examples: ["singularity \(group) info \(example)"],
+                    options: [OptionSpec("json", "j", .flag, "print JSON")] + EncryptionOptions.opening, argumentCount: 1...1)
             ) { parsed, _ in
                 let path = parsed.arguments[0]
                 if group == "data", let info = try DataContainer.info(path), !info.isWritable {
@@ -203,7 +204,10 @@ let overlayCommands =
                     continue
                 }
                 let used = image.isLocked ? "encrypted" : WritableImages.text(try Maintenance(path).usage().used)
-                rows.append([path, image.kind.rawValue, used, WritableImages.text(image.usedSize), WritableImages.text(image.size), image.holder?.text ?? "-"])
+                rows.append([
+                    path, image.kind.rawValue, used, WritableImages.text(image.usedSize), WritableImages.text(image.size),
+                    image.holder?.text ?? "-",
+                ])
             }
             print(Instances.table(rows), terminator: "")
             return 0

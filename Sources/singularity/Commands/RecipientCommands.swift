@@ -10,7 +10,8 @@ let recipientCommands = [
     Command(
         spec: CommandSpec(
             "recipient list", arguments: "<image>", summary: "List who can open an encrypted image",
-            details: "A row for each key that the image's pass phrase is encrypted for, by the number of the object. Those of a file system that is written to have a second number.",
+            details:
+                "A row for each key that the image's pass phrase is encrypted for, by the number of the object. Those of a file system that is written to have a second number.",
             examples: ["singularity recipient list secret.sif"], argumentCount: 1...1)
     ) { parsed, _ in
         let path = parsed.arguments[0]
