@@ -76,7 +76,7 @@ let package = Package(
                 "BlockIO", "Linux", crypto, .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
-                .product(name: "TOMLKit", package: "TOMLKit"),
+                .product(name: "TOMLKit", package: "TOMLKit"), .product(name: "Yams", package: "Yams"),
             ]),
         module("FUSEServer", ["BlockIO", "CExt2", "CLinux", "ExtFS", "Linux", "SquashFS"]),
         module(

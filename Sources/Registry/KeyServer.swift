@@ -66,14 +66,26 @@ public enum WebExchange {
     static func send(
         _ method: HTTPMethod, _ url: WebAddress, headers: [(String, String)], body: [UInt8]?, limit: Int, missing: String
     ) async throws -> [UInt8] {
+        guard let answer = try await answer(method, url, headers: headers, body: body, limit: limit) else {
+            throw RegistryError.noAnswer(host: "\(url.scheme)://\(url.hostAndPort)", why: missing)
+        }
+        return answer
+    }
+
+    /// - Returns: nil where nothing is there (404).
+    static func answer(
+        _ method: HTTPMethod, _ url: WebAddress, headers: [(String, String)] = [], body: [UInt8]? = nil, limit: Int
+    ) async throws -> [UInt8]? {
         let transport = HTTPTransport()
         do {
             let response = try await transport.send(method, url, headers: headers, body: body)
             guard response.status.code == 200 else {
                 for try await _ in response.body {}
-                throw RegistryError.noAnswer(
-                    host: "\(url.scheme)://\(url.hostAndPort)",
-                    why: response.status.code == 404 ? missing : "status \(response.status.code)")
+                if response.status.code == 404 {
+                    await transport.shutdown()
+                    return nil
+                }
+                throw RegistryError.noAnswer(host: "\(url.scheme)://\(url.hostAndPort)", why: "status \(response.status.code)")
             }
             var buffer = try await response.body.collect(upTo: limit)
             await transport.shutdown()

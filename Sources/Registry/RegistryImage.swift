@@ -37,12 +37,17 @@ extension PullObserver {
 }
 
 extension RegistryClient {
-    /// Finds an image and starts to fetch its layers.
-    ///
-    /// An image that is named by digest and whose parts are all in the cache causes no request at all.
-    public func open(
-        _ reference: ImageReference, cache: BlobCache, options: PullOptions, observer: any PullObserver
-    ) async throws -> RegistryImage {
+    /// What a name stands for at this moment: the manifest for a platform, and the index that it was chosen from.
+    public func digests(
+        _ reference: ImageReference, cache: BlobCache, options: PullOptions
+    ) async throws -> (manifest: Digest, index: Digest) {
+        let (_, digest, top) = try await chosen(reference, cache: cache, options: options)
+        return (digest, top)
+    }
+
+    private func chosen(
+        _ reference: ImageReference, cache: BlobCache, options: PullOptions
+    ) async throws -> (manifest: ImageManifest, digest: Digest, top: Digest) {
         let top = try await document(reference, cache: cache, options: options)
         var digest = top.digest
         var document = try ManifestDocument(top.bytes, mediaType: top.mediaType, what: "the manifest of \(reference)")
@@ -57,6 +62,16 @@ extension RegistryClient {
                 bytes.bytes, mediaType: bytes.mediaType ?? child.mediaType, what: "manifest \(digest) of \(reference)")
         }
         guard case .manifest(let manifest) = document else { throw RegistryError.badDocument(what: "\(reference)", why: "no manifest") }
+        return (manifest, digest, top.digest)
+    }
+
+    /// Finds an image and starts to fetch its layers.
+    ///
+    /// An image that is named by digest and whose parts are all in the cache causes no request at all.
+    public func open(
+        _ reference: ImageReference, cache: BlobCache, options: PullOptions, observer: any PullObserver
+    ) async throws -> RegistryImage {
+        let (manifest, digest, _) = try await chosen(reference, cache: cache, options: options)
         for layer in manifest.layers where !MediaType.isLayer(layer.mediaType ?? "") {
             throw RegistryError.badDocument(
                 what: "\(reference)", why: "it has a layer of the type \(layer.mediaType ?? "(none)"), which is not a container layer")

@@ -59,7 +59,10 @@ struct FailedBuildTests {
         ("Bootstrap: debootstrap\nOSVersion: x\n", "needs a line \"mirrorurl"),
         ("Bootstrap: zypper\nMirrorURL: x\n", "install the package zypper"),
         ("Bootstrap: scratch\n%psot\n", "did you mean %post?"),
-        ("Bootstrap: docker\nFrom: a\nFingerprints: 1234\n", "has no signatures that could be checked"),
+        ("Bootstrap: docker\nFrom: a\nFingerprints: 1234\n", "1234 is not a fingerprint of 40 digits"),
+        (
+            "Bootstrap: oci\nFrom: a\nFingerprints: 9C3C1B1B23E755F72A55254249523201BBE9E817\n", "has no signatures that could be checked"
+        ),
         ("Bootstrap: docker\nFrom: {{ X }}\n", "build var X is not defined"),
     ])
     func badRecipesAreExplained(_ text: String, _ message: String) throws {

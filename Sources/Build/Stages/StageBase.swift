@@ -35,24 +35,42 @@ struct BaseFinder {
     func find(_ header: Header) throws -> StageBase {
         let agent = header.agent
         guard let fingerprints = header["fingerprints"] else { return try unchecked(header) }
-        guard ["localimage", "library", "oras"].contains(agent) else {
-            throw BuildError.refused(
-                "Fingerprints: a base of bootstrap: \(agent) has no signatures that could be checked; name it by its digest (From: name@sha256:...), or sign a SIF of it and use bootstrap: localimage"
-            )
-        }
-        return try verified(try unchecked(header), fingerprints)
-    }
-
-    /// - Parameter fingerprints: of the keys that must have signed the base, separated by commas.
-    private func verified(_ base: StageBase, _ fingerprints: String) throws -> StageBase {
-        var base = base
-        guard let path = base.path, let keyring = options.keyring else { throw BuildError.refused("Fingerprints: the base is no image") }
         let signers = try fingerprints.split(separator: ",").map { text in
             guard let digits = OpenPGPKey.identifier(String(text), lengths: [40]) else {
                 throw BuildError.refused("Fingerprints: \(text) is not a fingerprint of 40 digits")
             }
-            return TrustedSigner.openPGP(digits)
+            return digits
         }
+        let base: StageBase
+        switch agent {
+        case "localimage", "library", "oras": base = try verified(try unchecked(header), signers)
+        case "docker": base = try verifiedOfRegistry(try name(header), signers)
+        default:
+            throw BuildError.refused(
+                "Fingerprints: a base of bootstrap: \(agent) has no signatures that could be checked; sign a SIF of it and use bootstrap: localimage"
+            )
+        }
+        log.info("The base is signed by \(fingerprints)")
+        return base
+    }
+
+    /// An image of a registry, by the digest that was signed.
+    private func verifiedOfRegistry(_ name: String, _ signers: [String]) throws -> StageBase {
+        guard let keyring = options.keyring else { throw BuildError.refused("Fingerprints: there is no keyring") }
+        let digest = try BuildChild.run(log) {
+            do {
+                return Array(try SignedRegistryImage(name, options.fetch).digest(signedByAllOf: signers, keyring).utf8)
+            } catch let error as BuildError { throw error } catch { throw BuildError.refused("Fingerprints: \(error)") }
+        }
+        let plain = name.prefix { $0 != "@" }
+        return try converted("docker", "\(plain)@\(String(decoding: digest, as: UTF8.self))", alias: ("docker", name))
+    }
+
+    /// - Parameter fingerprints: of the keys that must have signed the base.
+    private func verified(_ base: StageBase, _ fingerprints: [String]) throws -> StageBase {
+        var base = base
+        guard let path = base.path, let keyring = options.keyring else { throw BuildError.refused("Fingerprints: the base is no image") }
+        let signers = fingerprints.map { TrustedSigner.openPGP($0) }
         let file = SharedDescriptor(try OwnedDescriptor.open(path, O_RDONLY | O_NONBLOCK))
         do {
             let decision = PolicyDecision(VerificationPolicy(signedByAllOf: signers)) { OpenPGPSource(keyring, isSelective: true) }
@@ -60,7 +78,6 @@ struct BaseFinder {
         } catch { throw BuildError.refused("Fingerprints: \(error)") }
         base.verified = file
         base.path = "/proc/self/fd/\(file.rawValue)"
-        log.info("The base is signed by \(fingerprints)")
         return base
     }
 

@@ -8,7 +8,7 @@
 #define CRNP_FUNCTIONS(F) \
     F(rnp_ffi_create) F(rnp_ffi_destroy) F(rnp_load_keys) F(rnp_buffer_destroy) F(rnp_input_from_memory) \
     F(rnp_input_destroy) F(rnp_output_to_memory) F(rnp_output_memory_get_buf) F(rnp_output_destroy) \
-    F(rnp_op_verify_detached_create) F(rnp_op_verify_execute) F(rnp_op_verify_destroy) \
+    F(rnp_op_verify_create) F(rnp_op_verify_detached_create) F(rnp_op_verify_execute) F(rnp_op_verify_destroy) \
     F(rnp_op_verify_get_signature_count) F(rnp_op_verify_get_signature_at) F(rnp_op_verify_signature_get_status) \
     F(rnp_op_verify_signature_get_handle) F(rnp_op_verify_signature_get_hash) F(rnp_signature_get_keyid) \
     F(rnp_signature_get_type) F(rnp_signature_handle_destroy) F(rnp_op_sign_cleartext_create) \

@@ -46,7 +46,7 @@ public struct Keyring: Sendable {
     }
 
     /// Loads one public key, of the administrator's keyring or the user's.
-    func load(_ fingerprint: String, into keys: OpenPGPKeys) throws(TrustError) {
+    package func load(_ fingerprint: String, into keys: OpenPGPKeys) throws(TrustError) {
         for (file, place) in [(global, OpenPGPKey.Place.global), (publicFile, .local)] {
             do {
                 for key in try KeyPackets(try Self.read(file)).keys where key.fingerprint == fingerprint {

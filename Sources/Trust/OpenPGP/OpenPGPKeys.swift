@@ -157,6 +157,33 @@ public final class OpenPGPKeys {
         } catch { return Verdict(keyID: "", failure: "openpgp: invalid signature; \(error)") }
     }
 
+    /// Opens a message that holds what is signed.
+    /// - Parameters:
+    ///   - limit: of the content, bytes.
+    ///   - now: Unix seconds.
+    /// - Returns: the content, and the only signature of it.
+    package func open(signedMessage: [UInt8], limit: Int, now: Int64) throws(TrustError) -> (content: [UInt8], verdict: Verdict) {
+        do throws(OpenPGPFailure) {
+            let message = try input(signedMessage)
+            defer { _ = rnp.rnp_input_destroy(message) }
+            var verdict = Verdict(keyID: "", failure: "openpgp: it is no signed message")
+            let content = try output(limit: limit) { target throws(OpenPGPFailure) in
+                var operation: rnp_op_verify_t?
+                try check(rnp.rnp_op_verify_create(&operation, ffi, message, target))
+                defer { _ = rnp.rnp_op_verify_destroy(operation) }
+                // The result is that of the signature too, which is looked at below.
+                _ = OpenPGPLibrary.quietly { rnp.rnp_op_verify_execute(operation) }
+                var count = 0
+                try check(rnp.rnp_op_verify_get_signature_count(operation, &count))
+                guard count == 1 else { return }
+                var found: rnp_op_verify_signature_t?
+                try check(rnp.rnp_op_verify_get_signature_at(operation, 0, &found))
+                verdict = self.verdict(found, now: now)
+            }
+            return (content, verdict)
+        } catch { return ([], Verdict(keyID: "", failure: "openpgp: invalid signature; \(error)")) }
+    }
+
     private func verdict(_ signature: rnp_op_verify_signature_t?, now: Int64) -> Verdict {
         let status = rnp.rnp_op_verify_signature_get_status(signature)
         var handle: rnp_signature_handle_t?
@@ -233,9 +260,10 @@ public final class OpenPGPKeys {
     }
 
     /// What a call writes.
-    private func output(_ write: (rnp_output_t) throws(OpenPGPFailure) -> Void) throws(OpenPGPFailure) -> [UInt8] {
+    /// - Parameter limit: bytes at the most; 0 for any number.
+    private func output(limit: Int = 0, _ write: (rnp_output_t) throws(OpenPGPFailure) -> Void) throws(OpenPGPFailure) -> [UInt8] {
         var output: rnp_output_t?
-        try check(rnp.rnp_output_to_memory(&output, 0))
+        try check(rnp.rnp_output_to_memory(&output, limit))
         guard let output else { throw OpenPGPFailure(code: 0) }
         defer { _ = rnp.rnp_output_destroy(output) }
         try write(output)
