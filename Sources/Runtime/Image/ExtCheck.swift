@@ -34,10 +34,23 @@ public enum ExtCheck {
                 "\(place.path) was not left cleanly, and must be repaired before it is used, which you may not do; ask its owner for `singularity overlay check \(place.path)`"
             )
         }
-        let lease = try ImageLease.take(place.path, file: writable.rawValue, forWriting: true, note: note)
+        guard let lease = try leaseForRepair(place, file: writable.rawValue, note: note) else { return }
         defer { lease.release() }
-        // Somebody else may have done it.
         if try ExtVolume.needsCheck(place.storage(writable.rawValue)) { try repair(place, file: writable.rawValue) }
+    }
+
+    /// The lease of the only one; readers that come at the same time have it for a moment, until they have looked.
+    /// - Returns: nil where somebody else has repaired it.
+    private static func leaseForRepair(_ place: ExtPlace, file: CInt, note: String) throws -> ImageLease? {
+        var attempts = 40
+        while true {
+            do { return try ImageLease.take(place.path, file: file, forWriting: true, note: note) } catch {
+                if try !ExtVolume.needsCheck(place.storage(file)) { return nil }
+                attempts -= 1
+                if attempts == 0 { throw error }
+                usleep(50_000)
+            }
+        }
     }
 
     private static func repair(_ place: ExtPlace, file: CInt) throws {
