@@ -40,7 +40,8 @@ public struct WritableImage {
         guard SIFFile.isSIF(source) else {
             let file = try OwnedDescriptor.open(path, O_RDONLY)
             (kind, object, isLast) = (.bare, nil, true)
-            if let encryption = try Self.encryption(source, keys) {
+            let encryption = try ExtPlace.Encryption(of: source, keys)
+            if encryption != .none {
                 place = ExtPlace(path: path, offset: 0, size: source.size, encryption: encryption)
                 return
             }
@@ -61,22 +62,16 @@ public struct WritableImage {
         object = found.id
         isLast = found.end == sif.dataEnd
         let slice = try SliceSource(source, offset: UInt64(found.offset), size: UInt64(found.size))
-        let encryption = try Self.encryption(slice, keys)
-        if encryption == nil, partition.fileSystem == .raw, keys != nil {
-            throw PersistenceError.refused(
-                "\(path): object \(found.id) is no encrypted file system of this program, or its restoring was interrupted: restore it again"
-            )
+        var encryption = try ExtPlace.Encryption(of: slice, keys)
+        if encryption == .none, partition.fileSystem == .raw {
+            guard keys == nil else {
+                throw PersistenceError.refused(
+                    "\(path): object \(found.id) is no encrypted file system of this program, or its restoring was interrupted: restore it again"
+                )
+            }
+            encryption = .locked
         }
-        place = ExtPlace(
-            path: path, offset: slice.offset, size: slice.size, encryption: encryption ?? (partition.fileSystem == .raw ? .locked : .none))
-    }
-
-    /// - Parameter source: the region alone.
-    /// - Returns: nil for what is not encrypted.
-    private static func encryption(_ source: any BlockSource, _ keys: ImageKeys?) throws -> ExtPlace.Encryption? {
-        guard EncryptedVolume.begins(in: source) else { return nil }
-        guard let keys else { return .locked }
-        return .unlocked(try EncryptedVolume.unlock(source, try keys.load()))
+        place = ExtPlace(path: path, offset: slice.offset, size: slice.size, encryption: encryption)
     }
 
     /// The lease of somebody who is about to change it, or to read all of it. It ends with the value.

@@ -15,12 +15,8 @@ public struct Maintenance {
 
     /// Numbers of a file system.
     public struct Usage: Sendable {
-        /// Bytes that it may grow to.
-        public var size: UInt64
         /// Bytes of its files.
         public var used: UInt64
-        /// Bytes that it takes on disk.
-        public var onDisk: UInt64
         public var inodes: UInt32
         public var usedInodes: UInt32
         public var isClean: Bool
@@ -32,8 +28,7 @@ public struct Maintenance {
         let volume = try ExtVolume(storage, name: image.path, isReadOnly: true)
         let numbers = volume.numbers
         return Usage(
-            size: image.size, used: numbers.used * UInt64(numbers.blockSize), onDisk: image.usedSize, inodes: numbers.inodes,
-            usedInodes: numbers.inodes - numbers.freeInodes,
+            used: numbers.used * UInt64(numbers.blockSize), inodes: numbers.inodes, usedInodes: numbers.inodes - numbers.freeInodes,
             isClean: !ExtVolume.needsCheck(storage))
     }
 

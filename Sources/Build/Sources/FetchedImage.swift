@@ -12,8 +12,7 @@ enum FetchedImage {
             let reference = try ImageReference(name)
             // Run straight from the cache, where nobody else can change it later.
             let cache = try BlobCache(options.cacheFolder)
-            let client = RegistryClient(
-                credentials: options.credentials, allowHTTP: options.allowHTTP, mirrors: try Mirrors(home: options.home))
+            let client = try options.registryClient()
             let (path, digest) = try Blocking.run {
                 try await client.fetchSIF(reference, cache: cache, options: options.pull, observer: observer)
             }

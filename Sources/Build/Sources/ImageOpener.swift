@@ -26,6 +26,15 @@ public struct FetchOptions: Sendable {
     }
 }
 
+extension FetchOptions {
+    func registryClient() throws -> RegistryClient {
+        RegistryClient(credentials: credentials, allowHTTP: allowHTTP, mirrors: try Mirrors(home: home))
+    }
+
+    /// The user's cache, with the site's behind it.
+    func blobCache() throws -> BlobCache { try BlobCache(cacheFolder, site: siteFolder.map { SiteStore($0) }) }
+}
+
 /// Finds the image that a source names.
 public enum ImageOpener {
     public static func open(_ source: ImageSource, _ options: FetchOptions, observer: any PullObserver) throws -> OCIImage {
@@ -46,9 +55,8 @@ public enum ImageOpener {
         _ name: String, _ options: FetchOptions, _ observer: any PullObserver
     ) throws -> OCIImage {
         let reference = try ImageReference(name)
-        let cache = try BlobCache(options.cacheFolder, site: options.siteFolder.map { SiteStore($0) })
-        let client = RegistryClient(
-            credentials: options.credentials, allowHTTP: options.allowHTTP, mirrors: try Mirrors(home: options.home))
+        let cache = try options.blobCache()
+        let client = try options.registryClient()
         let image = try Blocking.run {
             try await client.open(reference, cache: cache, options: options.pull, observer: observer)
         }

@@ -17,9 +17,8 @@ struct SignedRegistryImage {
     /// What is fetched by this digest is what was signed, whatever the registry does meanwhile.
     /// - Parameter fingerprints: upper-case digits.
     func digest(signedByAllOf fingerprints: [String], _ keyring: Keyring) throws -> String {
-        let cache = try BlobCache(options.cacheFolder, site: options.siteFolder.map { SiteStore($0) })
-        let client = RegistryClient(
-            credentials: options.credentials, allowHTTP: options.allowHTTP, mirrors: try Mirrors(home: options.home))
+        let cache = try options.blobCache()
+        let client = try options.registryClient()
         let stores = try SignatureStores(home: options.home)
         let (manifest, index) = try Blocking.run {
             try await client.digests(reference, cache: cache, options: options.pull)

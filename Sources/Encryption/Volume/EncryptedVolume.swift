@@ -38,9 +38,9 @@ public enum EncryptedVolume {
         EncryptedVolumeLayout(start: 0, regionSize: size).map { $0.blockCount * UInt64(pageSize) } ?? 0
     }
 
-    /// Whether one begins at a place of a file.
-    public static func begins(in source: any BlockSource, at offset: UInt64 = 0) -> Bool {
-        (try? source.bytes(at: offset, count: magic.count)) == magic
+    /// - Parameter source: the region alone.
+    public static func begins(in source: any BlockSource) -> Bool {
+        (try? source.bytes(at: 0, count: magic.count)) == magic
     }
 
     // MARK: Opening
@@ -190,7 +190,10 @@ public enum EncryptedVolume {
     }
 
     private static func write(_ bytes: [UInt8], at offset: UInt64, _ file: CInt, _ name: String) throws(EncryptionError) {
-        let error = bytes.withUnsafeBytes { RawFile.write(file, $0, at: offset) }
-        if error != 0 { throw .key("\(name) could not be written: \(SystemError("write", errno: error).reason)") }
+        do throws(SystemError) {
+            try bytes.span.bytes.withUnsafeBytes { bytes throws(SystemError) in
+                try Files.writeAll(bytes, to: file, at: offset, name: name)
+            }
+        } catch { throw .key("\(name) could not be written: \(error.reason)") }
     }
 }

@@ -1,4 +1,3 @@
-import CLinux
 import Cryptography
 import ExtFS
 import Glibc
@@ -11,8 +10,9 @@ import Linux
 ///
 /// `@unchecked Sendable`: the pinned blocks are only touched with the monitor held.
 public final class EncryptedVolumeFile: VolumeStorage, @unchecked Sendable {
-    public let file: CInt
-    private let owner: SharedDescriptor?
+    public var file: CInt { raw.file }
+    /// The bytes as they stand in the file.
+    private let raw: PlainVolumeFile
     private let layout: EncryptedVolumeLayout
     private let sealing: BlockSealing
     private let monitor = Monitor()
@@ -26,23 +26,23 @@ public final class EncryptedVolumeFile: VolumeStorage, @unchecked Sendable {
     ///   - size: of the region, bytes.
     ///   - name: for messages.
     public convenience init(_ file: CInt, start: UInt64, size: UInt64, _ key: VolumeKey, name: String) throws(EncryptionError) {
-        try self.init(file, nil, start, size, key, name)
+        try self.init(PlainVolumeFile(file, start: 0), start, size, key, name)
     }
 
     public convenience init(_ owner: SharedDescriptor, start: UInt64, size: UInt64, _ key: VolumeKey, name: String) throws(EncryptionError)
     {
-        try self.init(owner.rawValue, owner, start, size, key, name)
+        try self.init(PlainVolumeFile(owner, start: 0), start, size, key, name)
     }
 
     private init(
-        _ file: CInt, _ owner: SharedDescriptor?, _ start: UInt64, _ size: UInt64, _ key: VolumeKey, _ name: String
+        _ raw: PlainVolumeFile, _ start: UInt64, _ size: UInt64, _ key: VolumeKey, _ name: String
     ) throws(EncryptionError) {
         guard let layout = EncryptedVolumeLayout(start: start, regionSize: size) else {
             throw .corrupt(name: name, what: "an encrypted file system of \(size) bytes")
         }
         do throws(CryptographyError) { sealing = try BlockSealing(key) } catch { throw .key("\(error)") }
-        (self.file, self.owner, self.layout) = (file, owner, layout)
-        pins = PinnedBlocks(file, layout, sealing)
+        (self.raw, self.layout) = (raw, layout)
+        pins = PinnedBlocks(raw, layout, sealing)
     }
 
     /// Bytes that the file system may have.
@@ -119,13 +119,13 @@ public final class EncryptedVolumeFile: VolumeStorage, @unchecked Sendable {
         let (size, entrySize) = (Self.blockSize, EncryptedVolumeLayout.entrySize)
         let count = target.count / size
         return withUnsafeTemporaryAllocation(byteCount: count * entrySize, alignment: 16) { entries in
-            var error = RawFile.read(file, entries, at: layout.entry(first))
+            var error = raw.read(at: layout.entry(first), entries)
             guard error == 0 else { return error }
             guard !Self.isZero(UnsafeRawBufferPointer(entries)) else {
                 target.initializeMemory(as: UInt8.self, repeating: 0)
                 return 0
             }
-            error = RawFile.read(file, target, at: layout.data(first))
+            error = raw.read(at: layout.data(first), target)
             guard error == 0 else { return error }
             for index in 0..<count {
                 let block = UnsafeMutableRawBufferPointer(rebasing: target[index * size..<(index + 1) * size])
@@ -232,8 +232,8 @@ public final class EncryptedVolumeFile: VolumeStorage, @unchecked Sendable {
                     .init(number: first + UInt64(index)))
             }
         } catch { return EIO }
-        let error = RawFile.write(file, UnsafeRawBufferPointer(data), at: layout.data(first))
-        return error != 0 ? error : RawFile.write(file, UnsafeRawBufferPointer(entries), at: layout.entry(first))
+        let error = raw.write(UnsafeRawBufferPointer(data), at: layout.data(first))
+        return error != 0 ? error : raw.write(UnsafeRawBufferPointer(entries), at: layout.entry(first))
     }
 
     public func writeSafely(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) -> CInt {
@@ -259,7 +259,7 @@ public final class EncryptedVolumeFile: VolumeStorage, @unchecked Sendable {
         return error != 0 ? error : synchronise()
     }
 
-    public func synchronise() -> CInt { fdatasync(file) == 0 ? 0 : errno }
+    public func synchronise() -> CInt { raw.synchronise() }
 
     // MARK: Room
 
@@ -268,7 +268,7 @@ public final class EncryptedVolumeFile: VolumeStorage, @unchecked Sendable {
         let last = min((offset + count + size - 1) / size, layout.blockCount)
         guard offset / size < last else { return 0 }
         let start = layout.entry(offset / size)
-        return clinux_reserve(file, start, layout.data(last - 1) + size - start) == 0 ? 0 : errno
+        return raw.reserve(at: start, count: layout.data(last - 1) + size - start)
     }
 
     /// What is free may be torn by a crash: it is written as a whole before it is read again.
@@ -295,13 +295,13 @@ public final class EncryptedVolumeFile: VolumeStorage, @unchecked Sendable {
     private func punchRun(_ first: UInt64, _ count: UInt64) -> CInt {
         let size = UInt64(Self.blockSize)
         if count == EncryptedVolumeLayout.blocksInGroup {
-            return clinux_punch_hole(file, layout.entry(first), EncryptedVolumeLayout.groupSize) == 0 ? 0 : errno
+            return raw.punch(at: layout.entry(first), count: EncryptedVolumeLayout.groupSize)
         }
         let error = [UInt8](repeating: 0, count: Int(count) * EncryptedVolumeLayout.entrySize).withUnsafeBytes {
-            RawFile.write(file, $0, at: layout.entry(first))
+            raw.write($0, at: layout.entry(first))
         }
         if error != 0 { return error }
-        return clinux_punch_hole(file, layout.data(first), count * size) == 0 ? 0 : errno
+        return raw.punch(at: layout.data(first), count: count * size)
     }
 
     // MARK: The journal's place

@@ -25,22 +25,20 @@ struct PinnedBlocks {
     private static let slotSize = 2 * EncryptedVolumeLayout.blockSize
     private static let slots = 2
 
-    private let file: CInt
+    private let raw: PlainVolumeFile
     private let layout: EncryptedVolumeLayout
     private let sealing: BlockSealing
     private var all: [Pair: Pinned] = [:]
 
     /// Reads them; those that are not there, or not authentic, are not pinned.
-    init(_ file: CInt, _ layout: EncryptedVolumeLayout, _ sealing: BlockSealing) {
-        self.file = file
+    init(_ raw: PlainVolumeFile, _ layout: EncryptedVolumeLayout, _ sealing: BlockSealing) {
+        self.raw = raw
         self.layout = layout
         self.sealing = sealing
         let size = Pair.allCases.count * Self.slots * Self.slotSize
         var header = [UInt8](repeating: 0, count: size)
-        let count = header.withUnsafeMutableBytes {
-            pread(file, $0.baseAddress, size, off_t(layout.page(EncryptedVolumeLayout.pinnedPage)))
-        }
-        guard count == size else { return }
+        let error = header.withUnsafeMutableBytes { raw.read(at: layout.page(EncryptedVolumeLayout.pinnedPage), $0) }
+        guard error == 0 else { return }
         header.withUnsafeMutableBytes { header in
             for pair in Pair.allCases {
                 for slot in 0..<Self.slots {
@@ -97,8 +95,9 @@ struct PinnedBlocks {
         }
         guard isSealed else { return EIO }
         let page = EncryptedVolumeLayout.pinnedPage + (pair.rawValue * UInt64(Self.slots) + version % UInt64(Self.slots)) * 2
-        let error = slot.withUnsafeBytes { RawFile.write(file, $0, at: layout.page(page)) }
-        guard error == 0, fdatasync(file) == 0 else { return error != 0 ? error : errno }
+        var error = slot.withUnsafeBytes { raw.write($0, at: layout.page(page)) }
+        if error == 0 { error = raw.synchronise() }
+        guard error == 0 else { return error }
         all[pair] = Pinned(version: version, number: number, bytes: bytes)
         return 0
     }

@@ -1,3 +1,4 @@
+import BlockIO
 import CLinux
 import Encryption
 import ExtFS
@@ -20,6 +21,18 @@ public struct ExtPlace: Sendable, Equatable {
         /// Nobody has given a key.
         case locked
         case unlocked(VolumeKey)
+
+        /// How a file system is encrypted.
+        /// - Parameters:
+        ///   - source: its bytes alone.
+        ///   - keys: nil where it need not be opened.
+        public init(of source: any BlockSource, _ keys: ImageKeys?) throws {
+            guard EncryptedVolume.begins(in: source) else {
+                self = .none
+                return
+            }
+            self = if let keys { .unlocked(try EncryptedVolume.unlock(source, try keys.load())) } else { .locked }
+        }
     }
 
     public init(path: String, offset: UInt64, size: UInt64, encryption: Encryption = .none) {

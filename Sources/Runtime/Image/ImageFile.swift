@@ -122,9 +122,9 @@ public struct ImageFile: Sendable {
         do {
             let source = try FileSource(file, name: path)
             guard SIFFile.isSIF(source) else {
-                if EncryptedVolume.begins(in: source) {
-                    let key = try EncryptedVolume.unlock(source, try keys.load())
-                    let place = ExtPlace(path: absolute, offset: 0, size: source.size, encryption: .unlocked(key))
+                let encryption = try ExtPlace.Encryption(of: source, keys)
+                if encryption != .none {
+                    let place = ExtPlace(path: absolute, offset: 0, size: source.size, encryption: encryption)
                     return ImageFile(path: absolute, content: .ext(place), container: .extfs)
                 }
                 if let offset = extOffset(file.rawValue) {
@@ -144,9 +144,9 @@ public struct ImageFile: Sendable {
                 return ImageFile(path: absolute, content: .ext(place), container: .sif)
             }
             let slice = try SliceSource(source, offset: UInt64(partition.offset), size: UInt64(partition.size))
-            if partition.isWritablePartition, EncryptedVolume.begins(in: slice) {
-                let key = try EncryptedVolume.unlock(slice, try keys.load())
-                let place = ExtPlace(path: absolute, offset: slice.offset, size: slice.size, encryption: .unlocked(key))
+            let encryption = partition.isWritablePartition ? try ExtPlace.Encryption(of: slice, keys) : .none
+            if encryption != .none {
+                let place = ExtPlace(path: absolute, offset: slice.offset, size: slice.size, encryption: encryption)
                 return ImageFile(path: absolute, content: .ext(place), container: .sif)
             }
             try check(nature.fileSystem, nature.architecture, path)

@@ -146,14 +146,7 @@ public final class OpenPGPKeys {
             var operation: rnp_op_verify_t?
             try check(rnp.rnp_op_verify_detached_create(&operation, ffi, message, packets))
             defer { _ = rnp.rnp_op_verify_destroy(operation) }
-            // The result is that of all signatures together; each is looked at below.
-            _ = OpenPGPLibrary.quietly { rnp.rnp_op_verify_execute(operation) }
-            var count = 0
-            try check(rnp.rnp_op_verify_get_signature_count(operation, &count))
-            guard count == 1 else { return Verdict(keyID: "", failure: "openpgp: \(count) signatures where one was expected") }
-            var found: rnp_op_verify_signature_t?
-            try check(rnp.rnp_op_verify_get_signature_at(operation, 0, &found))
-            return verdict(found, now: now)
+            return try onlyVerdict(operation, now: now)
         } catch { return Verdict(keyID: "", failure: "openpgp: invalid signature; \(error)") }
     }
 
@@ -171,17 +164,22 @@ public final class OpenPGPKeys {
                 var operation: rnp_op_verify_t?
                 try check(rnp.rnp_op_verify_create(&operation, ffi, message, target))
                 defer { _ = rnp.rnp_op_verify_destroy(operation) }
-                // The result is that of the signature too, which is looked at below.
-                _ = OpenPGPLibrary.quietly { rnp.rnp_op_verify_execute(operation) }
-                var count = 0
-                try check(rnp.rnp_op_verify_get_signature_count(operation, &count))
-                guard count == 1 else { return }
-                var found: rnp_op_verify_signature_t?
-                try check(rnp.rnp_op_verify_get_signature_at(operation, 0, &found))
-                verdict = self.verdict(found, now: now)
+                verdict = try onlyVerdict(operation, now: now)
             }
             return (content, verdict)
         } catch { return ([], Verdict(keyID: "", failure: "openpgp: invalid signature; \(error)")) }
+    }
+
+    /// Runs a verification of what has one signature.
+    private func onlyVerdict(_ operation: rnp_op_verify_t?, now: Int64) throws(OpenPGPFailure) -> Verdict {
+        // The result is that of all signatures together; each is looked at below.
+        _ = OpenPGPLibrary.quietly { rnp.rnp_op_verify_execute(operation) }
+        var count = 0
+        try check(rnp.rnp_op_verify_get_signature_count(operation, &count))
+        guard count == 1 else { return Verdict(keyID: "", failure: "openpgp: \(count) signatures where one was expected") }
+        var found: rnp_op_verify_signature_t?
+        try check(rnp.rnp_op_verify_get_signature_at(operation, 0, &found))
+        return verdict(found, now: now)
     }
 
     private func verdict(_ signature: rnp_op_verify_signature_t?, now: Int64) -> Verdict {

@@ -45,15 +45,15 @@ enum WritableImages {
     }
 
     /// What is in one, where its key was given or none is needed.
-    private static func usage(_ path: String, _ parsed: ParsedArguments) throws -> Maintenance.Usage? {
+    private static func usage(_ image: WritableImage, _ parsed: ParsedArguments) throws -> Maintenance.Usage? {
         let keys = EncryptionOptions.keys(parsed)
-        if try WritableImage(path).isLocked, try keys.load().isEmpty { return nil }
-        return try Maintenance(path, keys: keys).usage()
+        if image.isLocked, try keys.load().isEmpty { return nil }
+        return try Maintenance(image.path, keys: keys).usage()
     }
 
     static func usageText(_ path: String, _ parsed: ParsedArguments) throws -> String {
         let image = try WritableImage(path)
-        let usage = try usage(path, parsed)
+        let usage = try usage(image, parsed)
         var lines = [
             "File:         \(image.path)", "Kind:         \(image.kind.rawValue)\(image.isEncrypted ? ", encrypted" : "")",
             "Object:       \(image.object.map(String.init) ?? "none (the file is the file system)")",
@@ -74,7 +74,7 @@ enum WritableImages {
 
     static func usageJSON(_ path: String, _ parsed: ParsedArguments) throws -> JSONValue {
         let image = try WritableImage(path)
-        let usage = try usage(path, parsed)
+        let usage = try usage(image, parsed)
         return .object([
             ("file", .string(image.path)), ("kind", .string(image.kind.rawValue)), ("encrypted", .bool(image.isEncrypted)),
             ("object", .number(Int(image.object ?? 0))), ("size", .number(Int(image.size))),
