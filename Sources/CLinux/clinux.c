@@ -115,20 +115,6 @@ int clinux_pipe(int *ends) { return pipe2(ends, O_CLOEXEC); }
 
 char **clinux_environ(void) { return environ; }
 
-int clinux_bring_up_loopback(void) {
-    struct ifreq request;
-    int result, saved, fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) return -1;
-    memset(&request, 0, sizeof request);
-    strcpy(request.ifr_name, "lo");
-    request.ifr_flags = IFF_UP | IFF_RUNNING;
-    result = ioctl(fd, SIOCSIFFLAGS, &request);
-    saved = errno;
-    close(fd);
-    errno = saved;
-    return result;
-}
-
 int clinux_attach_loop(int file, uint64_t offset, uint64_t size_limit, int writable, int *number) {
     char path[32];
     struct loop_config config;

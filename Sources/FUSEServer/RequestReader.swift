@@ -12,9 +12,9 @@ struct RequestReader {
     private var misses = 0
 
     /// Nanoseconds of looking.
-    private static let moment = 20_000
+    private static let moment: UInt64 = 20_000
     /// Nanoseconds from an answer to the next request, sleep and waking included, that make looking worthwhile again.
-    private static let soon = 60_000
+    private static let soon: UInt64 = 60_000
     private static let mostMisses = 3
 
     /// - Parameter mayLook: there is more than one processor. To be found out before there are threads: in a forked process,
@@ -24,20 +24,14 @@ struct RequestReader {
         if mayLook { _ = fcntl(device, F_SETFL, O_RDWR | O_NONBLOCK) }
     }
 
-    private static var now: Int {
-        var now = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &now)
-        return now.tv_sec * 1_000_000_000 + now.tv_nsec
-    }
-
     /// Takes the next request.
     /// - Returns: its bytes; -1 where there will be none any more.
     mutating func next(_ buffer: UnsafeMutableRawBufferPointer) -> Int {
-        var asked = 0
+        var asked: UInt64 = 0
         while true {
             let count = read(device, buffer.baseAddress, buffer.count)
             if count >= 0 {
-                if asked > 0, Self.now - asked < Self.soon { misses = 0 }
+                if asked > 0, MonotonicClock.nanoseconds - asked < Self.soon { misses = 0 }
                 return count
             }
             switch errno {
@@ -45,9 +39,9 @@ struct RequestReader {
             case EAGAIN: break
             default: return -1
             }
-            if asked == 0 { asked = Self.now }
+            if asked == 0 { asked = MonotonicClock.nanoseconds }
             if misses < Self.mostMisses {
-                if Self.now - asked < Self.moment { continue }
+                if MonotonicClock.nanoseconds - asked < Self.moment { continue }
                 misses += 1
             }
             var wait = pollfd(fd: device, events: Int16(POLLIN), revents: 0)

@@ -17,9 +17,14 @@ public struct SignalSet {
     public mutating func restore() { sigprocmask(SIG_SETMASK, &old, nil) }
 
     /// Waits for any signal, at most so long.
-    public mutating func wait(milliseconds: Int) {
+    /// - Parameter milliseconds: nil for as long as it takes.
+    /// - Returns: its number, nil where there was none.
+    @discardableResult
+    public mutating func wait(milliseconds: Int?) -> CInt? {
+        guard let milliseconds else { return next().number }
         var limit = timespec(tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000)
-        sigtimedwait(&set, nil, &limit)
+        let number = sigtimedwait(&set, nil, &limit)
+        return number > 0 ? number : nil
     }
 
     /// Waits for the next one.
@@ -40,15 +45,5 @@ public struct SignalSet {
         sigaddset(&child, SIGCHLD)
         var limit = timespec(tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000)
         return sigtimedwait(&child, nil, &limit) == SIGCHLD
-    }
-
-    /// Waits for a signal that asks to end, at most so long. Other signals stay pending.
-    public mutating func waitForStop(milliseconds: Int) -> CInt? {
-        var stop = sigset_t()
-        sigemptyset(&stop)
-        for number in [SIGINT, SIGTERM, SIGQUIT, SIGHUP] { sigaddset(&stop, number) }
-        var limit = timespec(tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000)
-        let number = sigtimedwait(&stop, nil, &limit)
-        return number > 0 ? number : nil
     }
 }

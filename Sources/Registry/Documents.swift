@@ -149,7 +149,17 @@ public struct ImageConfiguration: Codable, Sendable {
         public var WorkingDir: String?
         public var Labels: [String: String]?
         public var StopSignal: String?
+        public var Healthcheck: HealthTest?
         public init() {}
+    }
+
+    /// Docker's own, beside what the OCI lays down; times are nanoseconds.
+    public struct HealthTest: Codable, Sendable {
+        public var Test: [String]?
+        public var Interval: Int?
+        public var Timeout: Int?
+        public var StartPeriod: Int?
+        public var Retries: Int?
     }
 
     public struct Empty: Codable, Sendable { public init() {} }

@@ -52,9 +52,7 @@ final class ProgressBar: PullObserver, @unchecked Sendable {
 
     private func draw(force: Bool) {
         guard isShown else { return }
-        var now = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &now)
-        let time = UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
+        let time = MonotonicClock.nanoseconds
         guard force || time - lastDrawn >= Self.interval else { return }
         lastDrawn = time
         isDrawn = true

@@ -2,8 +2,17 @@ import Cryptography
 import Glibc
 import Linux
 
-/// Asks the user.
+/// Asks the user, and shows what others have written.
 enum Terminal {
+    /// A text of a container without what a terminal could take for a command; lines and tabs stay.
+    static func plain(_ text: String) -> String {
+        String(
+            String.UnicodeScalarView(
+                text.unicodeScalars.map { scalar in
+                    scalar == "\n" || scalar == "\t" || scalar.properties.generalCategory != .control ? scalar : "\u{fffd}"
+                }))
+    }
+
     /// A line of standard input; nil at its end.
     static func ask(_ question: String) -> String? {
         try? Files.writeAll(Array(question.utf8), to: 1, name: "standard output")

@@ -4,7 +4,7 @@ import Testing
 /// Networks of their own.
 @Suite(.enabled(if: Site.isPrepared && Site.mayFUSE, "needs scripts/test.sh and /dev/fuse"), .serialized)
 struct NetworkTests {
-    private static func has(_ program: String) -> Bool { FileManager.default.isExecutableFile(atPath: program) }
+    static func has(_ program: String) -> Bool { FileManager.default.isExecutableFile(atPath: program) }
     private static let mayTun = access("/dev/net/tun", R_OK | W_OK) == 0
     private static let hasPlugins = Site.isRoot && has("/usr/lib/cni/bridge") && has("/usr/lib/cni/portmap")
 

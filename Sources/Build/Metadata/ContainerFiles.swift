@@ -1,6 +1,7 @@
 import ImageTree
 import Messages
 import Registry
+import Runtime
 
 /// What a container knows of itself: labels, environment, scripts, the text that it was built from. It is written into
 /// `/.singularity.d` of the tree and, as one JSON object, into the SIF.
@@ -30,6 +31,12 @@ public struct ContainerFiles: Sendable {
         self.init(definition: "bootstrap: \(agent)\nfrom: \(from)\n\n", time: buildTime)
         let process = configuration.config ?? ImageConfiguration.Process()
         labels = process.Labels ?? [:]
+        if let health = process.Healthcheck {
+            let wanted = HealthCheck.labels(
+                of: health.Test ?? [], interval: health.Interval, timeout: health.Timeout, startPeriod: health.StartPeriod,
+                retries: health.Retries)
+            labels.merge(wanted) { given, _ in given }
+        }
         labels["org.label-schema.schema-version"] = "1.0"
         labels["org.label-schema.build-date"] = BuildDate.label(buildTime)
         labels["org.label-schema.build-arch"] = platform.architecture

@@ -30,9 +30,5 @@ struct BuildEvents: Sendable {
     }
 
     /// Seconds of a clock that only goes forward.
-    static var now: Double {
-        var time = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &time)
-        return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
-    }
+    static var now: Double { Double(MonotonicClock.nanoseconds) / 1e9 }
 }

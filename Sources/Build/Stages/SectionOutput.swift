@@ -93,7 +93,7 @@ private struct LinePrinter {
     let log: OwnedDescriptorBox?
     let isQuiet: Bool
     let outputTo: CInt
-    private let start = LinePrinter.now
+    private let start = MonotonicClock.seconds
     private var partial: [[UInt8]] = [[], []]
     private var lastLine: Int?
     private var lastCommand = ""
@@ -116,12 +116,6 @@ private struct LinePrinter {
             let raw = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0o600)
             return raw >= 0 ? OwnedDescriptorBox(OwnedDescriptor(raw)) : nil
         }
-    }
-
-    private static var now: Int {
-        var time = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &time)
-        return time.tv_sec
     }
 
     /// For the process that has started this one: the line, and the last lines of output.
@@ -170,7 +164,7 @@ private struct LinePrinter {
         if let log { try? Files.writeAll(line, to: log.file.rawValue, name: "log") }
         if isQuiet && isTrace { return }
         if !prefix.isEmpty {
-            let seconds = Self.now - start
+            let seconds = MonotonicClock.seconds - start
             line = Array("\u{1b}[2m\(prefix) \(seconds / 60):\(seconds % 60 < 10 ? "0" : "")\(seconds % 60)\u{1b}[0m ".utf8) + line
         }
         try? Files.writeAll(line, to: index == 0 ? outputTo : 2, name: "output")

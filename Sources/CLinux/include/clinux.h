@@ -88,6 +88,10 @@ int clinux_pipe(int *ends);
 /* environ(7). */
 char **clinux_environ(void);
 int clinux_bring_up_loopback(void);
+/* A TAP interface of this network namespace that has an address and is up; `address` and `mask` in the host's byte
+ * order, `hardware` of 6 bytes. A descriptor that gives and takes one Ethernet frame at a time and never waits, or -1
+ * with errno. */
+int clinux_tap(const char *name, const unsigned char *hardware, uint32_t address, uint32_t mask, int mtu);
 
 /* Processors that the calling thread may use, one bit each (sched_setaffinity(2)). */
 #define CLINUX_AFFINITY_SIZE 1024

@@ -66,11 +66,11 @@ public final class ExtServer: @unchecked Sendable {
 
     private func commitLoop(_ tick: () -> Void) {
         let clock = volume.lock
-        var last = Self.seconds
+        var last = MonotonicClock.seconds
         while true {
             let (replies, isLast) = clock.locked { () -> ([Reply], Bool) in
                 while !hasEnded && waiting.isEmpty && !wantsCommit {
-                    let now = Self.seconds
+                    let now = MonotonicClock.seconds
                     if now - last >= Self.interval { break }
                     clock.wait(milliseconds: (Self.interval - (now - last)) * 1000)
                 }
@@ -85,17 +85,11 @@ public final class ExtServer: @unchecked Sendable {
             }
             for reply in replies { reply.error(error) }
             if isLast { return }
-            if Self.seconds - last >= Self.interval {
-                last = Self.seconds
+            if MonotonicClock.seconds - last >= Self.interval {
+                last = MonotonicClock.seconds
                 tick()
             }
         }
-    }
-
-    private static var seconds: Int {
-        var now = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &now)
-        return now.tv_sec
     }
 
     private func loop(_ device: CInt, mayLook: Bool) {

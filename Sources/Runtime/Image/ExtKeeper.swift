@@ -86,12 +86,7 @@ struct ExtKeeper {
     // MARK: The process that stays
 
     private func keep(_ device: CInt, ready: CInt, mounted: CInt) -> Never {
-        setsid()
-        for number in [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGUSR1, SIGUSR2] { signal(number, SIG_IGN) }
-        Process.setName("singularity-fs")
-        clinux_set_title(CommandLine.unsafeArgv, "singularity-fs \(place.path)")
-        let null = open("/dev/null", O_RDWR)
-        for standard in 0...2 as ClosedRange<CInt> { dup2(null, standard) }
+        KeeperProcess.begin("singularity-fs", for: place.path)
         Process.closeDescriptors(except: [file, device, ready, mounted])
         _ = chdir("/")
         func fail(_ why: String) -> Never {
@@ -170,10 +165,9 @@ private final class RenewalClock: @unchecked Sendable {
 
     /// Only for one thread.
     var isTime: Bool {
-        var now = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &now)
-        guard now.tv_sec - last >= interval else { return false }
-        last = now.tv_sec
+        let now = MonotonicClock.seconds
+        guard now - last >= interval else { return false }
+        last = now
         return true
     }
 }

@@ -23,54 +23,14 @@ struct ImageKeeper {
     /// Milliseconds that it stays after the last container, for the next one.
     private static let linger: CInt = 3000
 
-    /// Starts it as nobody's child.
     /// - Parameter listening: a socket bound to ``path``.
-    func start(_ listening: CInt) throws(SystemError) {
-        let child = try Process.fork {
-            let keeper = clinux_fork()
-            if keeper == 0 { keep(listening) }
-            _exit(keeper < 0 ? 1 : 0)
-        }
-        guard Process.wait(for: child) == 0 else { throw SystemError("fork the image's keeper", errno: EAGAIN) }
-    }
-
-    /// Where the socket has its name. Opened while the host's tree is in reach, to take the name away later.
-    private struct Place {
-        let parent: CInt
-        let folder: CInt
-        let folderName: String
-        let name: String
-
-        init(_ path: String) {
-            let parts = path.split(separator: "/").map(String.init)
-            name = parts.last ?? ""
-            folderName = parts.dropLast().last ?? ""
-            let above = "/" + parts.dropLast(2).joined(separator: "/")
-            parent = open(above, O_PATH_FLAG | O_DIRECTORY | O_CLOEXEC)
-            folder = open(above + "/" + folderName, O_PATH_FLAG | O_DIRECTORY | O_CLOEXEC)
-        }
-
-        /// Takes the name away, and the directory where it was the last.
-        func clear() {
-            unlinkat(folder, name, 0)
-            unlinkat(parent, folderName, AT_REMOVEDIR)
-        }
-    }
+    func start(_ listening: CInt) throws(SystemError) { try KeeperProcess.start { keep(listening) } }
 
     private func keep(_ listening: CInt) -> Never {
-        // Signals of a terminal or of job control are meant for the programs, which still need their files.
-        setsid()
-        for number in [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGUSR1, SIGUSR2, SIGALRM, SIGTSTP] { signal(number, SIG_IGN) }
-        var none = sigset_t()
-        sigemptyset(&none)
-        sigprocmask(SIG_SETMASK, &none, nil)
-        Process.setName("singularity-own")
-        clinux_set_title(CommandLine.unsafeArgv, "singularity-own \(image.name)")
-        let null = open("/dev/null", O_RDWR)
-        for standard in 0...2 as ClosedRange<CInt> { dup2(null, standard) }
-        let place = Place(path)
+        KeeperProcess.begin("singularity-own", for: image.name)
+        let place = KeeperSocket.Place(path)
         do {
-            let (server, namespace) = try mount(keeping: [listening, place.folder, place.parent])
+            let (server, namespace) = try mount(keeping: place.descriptors.union([listening]))
             try CapabilitySet.systemAdministration.apply()
             try Process.forbidNewPrivileges()
             Process.forbidInspection()
@@ -110,7 +70,7 @@ struct ImageKeeper {
         return (server, namespace)
     }
 
-    private func serve(_ listening: CInt, _ server: pid_t, _ namespace: CInt, _ place: Place) -> Never {
+    private func serve(_ listening: CInt, _ server: pid_t, _ namespace: CInt, _ place: KeeperSocket.Place) -> Never {
         var limit = rlimit()
         // One descriptor a container.
         if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 {
@@ -153,8 +113,7 @@ struct ImageKeeper {
         let raw = clinux_accept(listening)
         guard raw >= 0 else { return nil }
         let socket = OwnedDescriptor(raw)
-        var uid: UInt32 = 0
-        guard clinux_peer_uid(raw, &uid) == 0, uid == getuid() else { return nil }
+        guard KeeperSocket.isOwn(raw) else { return nil }
         // One that says nothing must not keep the others waiting.
         _ = clinux_set_receive_timeout(raw, 500)
         var received: [CInt] = [-1]

@@ -17,15 +17,7 @@ struct SharedImage: ~Copyable {
     private struct Key {
         var text: String
 
-        /// Two hashes of 64 bits (FNV-1a with different starts).
-        var name: String {
-            func hash(_ start: UInt64) -> String {
-                let value = text.utf8.reduce(start) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
-                let digits = String(value, radix: 16)
-                return String(repeating: "0", count: 16 - digits.count) + digits
-            }
-            return hash(0xcbf2_9ce4_8422_2325) + hash(0x8422_2325_cbf2_9ce4)
-        }
+        var name: String { KeeperSocket.name(for: text) }
 
         init(_ file: CInt, _ offset: UInt64, _ identity: RunIdentity) throws(SystemError) {
             let status = try Files.status(file, name: "image")
@@ -62,49 +54,17 @@ struct SharedImage: ~Copyable {
     ) -> SharedImage? {
         guard let folder = RuntimeFolder.prepare(), let key = try? Key(file, offset, identity) else { return nil }
         let path = "\(folder)/\(key.name)"
-        for _ in 0..<8 {
-            let raw = clinux_local_socket(path, 0)
-            if raw >= 0 {
-                let socket = OwnedDescriptor(raw)
-                guard introduce(raw) else { return nil }
-                return SharedImage(socket)
-            }
-            switch errno {
-            case ECONNREFUSED: unlink(path)  // Its keeper was killed.
-            case ENOENT: break
-            default: return nil
-            }
-            // A socket that has its name before it listens would look like one whose keeper was killed. Of several that try,
-            // one can give it the name; the others connect to it.
-            let own = "\(path).\(getpid())"
-            let listening = clinux_local_socket(own, 1)
-            if listening < 0 {
-                guard errno == ENOENT, RuntimeFolder.prepare() != nil else { return nil }
-                continue
-            }
-            let isNamed = link(own, path) == 0
-            let isTaken = errno == EEXIST
-            unlink(own)
-            guard isNamed else {
-                close(listening)
-                if isTaken { continue }
-                return nil
-            }
-            let socket = OwnedDescriptor(listening)
+        let socket = KeeperSocket.connect(path) { listening in
             let keeper = ImageKeeper(
                 path: path, image: image, file: file, offset: offset, size: size, identity: identity, warmUp: warmUp, log: log)
-            guard (try? keeper.start(socket.rawValue)) != nil else {
-                unlink(path)
-                return nil
-            }
+            try keeper.start(listening)
         }
-        return nil
+        guard let socket, introduce(socket.rawValue) else { return nil }
+        return SharedImage(socket)
     }
 
-    /// Checks who answers, and says for how long the mount is needed: until this process has ended.
+    /// Says for how long the mount is needed: until this process has ended.
     private static func introduce(_ socket: CInt) -> Bool {
-        var uid: UInt32 = 0
-        guard clinux_peer_uid(socket, &uid) == 0, uid == getuid() else { return false }
         let own = clinux_pidfd_open(getpid())
         guard own >= 0 else { return false }
         defer { close(own) }

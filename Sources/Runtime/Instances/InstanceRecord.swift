@@ -27,6 +27,8 @@ public struct InstanceRecord: Codable, Sendable {
     public var bootID: String
     /// Directory of the control group; empty where there is none.
     public var cgroupPath: String = ""
+    /// The containers with which it shares a private network.
+    public var group: String?
 
     /// What joins and the unit file need.
     public struct Settings: Codable, Sendable {
@@ -36,6 +38,8 @@ public struct InstanceRecord: Codable, Sendable {
         /// The command line that started it, without the program.
         public var command: [String]
         public var workingDirectory: String
+        /// Files of each log.
+        public var logFiles: Int?
     }
 
     public var settings: Settings? {
@@ -81,7 +85,18 @@ public struct InstanceStore: Sendable {
     private var records: String { "\(folder)/instances/sing/\(host)/\(user)" }
     private var logs: String { "\(folder)/instances/logs/\(host)/\(user)" }
 
-    func logPaths(_ name: String) -> (errors: String, output: String) { ("\(logs)/\(name).err", "\(logs)/\(name).out") }
+    struct LogPaths {
+        var errors: String
+        var output: String
+    }
+
+    func logPaths(_ name: String) -> LogPaths { LogPaths(errors: "\(logs)/\(name).err", output: "\(logs)/\(name).out") }
+
+    /// The file of a ``HealthReport``.
+    func healthPath(_ name: String) -> String { "\(records)/\(name)/health.json" }
+
+    /// What the last checks of an instance's health have found; nil where none are made.
+    public func health(of record: InstanceRecord) -> HealthReport? { HealthReport(path: healthPath(record.name)) }
 
     /// Makes the directories.
     func prepare() throws(SystemError) {
@@ -113,6 +128,7 @@ public struct InstanceStore: Sendable {
 
     func remove(_ name: String) {
         unlink("\(records)/\(name)/\(name).json")
+        unlink(healthPath(name))
         rmdir("\(records)/\(name)")
     }
 

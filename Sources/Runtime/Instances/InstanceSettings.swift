@@ -12,6 +12,11 @@ public struct InstanceSettings: Sendable, Equatable {
     /// A file that gets the number of the first process.
     public var pidFile: String?
     public var restart: Restart = .never
+    public var health: HealthCheck?
+    /// What the image's labels say of its health does not count.
+    public var ignoresImageHealth = false
+    /// Of each of its logs; nil for none.
+    public var logLimit: LogLimit?
 
     public init(name: String) { self.name = name }
 

@@ -16,9 +16,7 @@ public struct InstanceUsage: Sendable {
 
     /// Reads it: from the control group where there is one, and from the processes of its PID namespace otherwise.
     public init(_ record: InstanceRecord) {
-        var now = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &now)
-        time = UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
+        time = MonotonicClock.nanoseconds
         memoryLimit = Self.machineMemory
         readProcesses(record)
         if !record.cgroupPath.isEmpty { readGroup(record.cgroupPath) }

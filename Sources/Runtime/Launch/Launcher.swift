@@ -63,9 +63,12 @@ public struct Launcher {
         let identity = try RunIdentity.choose(options, facts)
         let namespaces = LaunchPlanner.namespaces(options, facts, identity)
         let network = try NetworkHelper.prepare(options, namespaces, log)
+        let groupNetwork = try options.group.map { (name) throws(RuntimeError) in
+            try GroupNetwork.join(name, as: options.instance?.name ?? "")
+        }
         let shared = requestShared(image, identity)
         var isSupervised =
-            namespaces.contains(.pid) || network != nil || !options.limits.isEmpty || options.instance != nil
+            namespaces.contains(.pid) || network != nil || groupNetwork != nil || !options.limits.isEmpty || options.instance != nil
             || needsOwnServers(image, isShared: shared.isThere) && !ContainerInit.hostCollectsOrphans
         func mounting() -> ImageMounting {
             ImageMounting(
@@ -104,9 +107,10 @@ public struct Launcher {
         let group = try ControlGroup.prepare(options.limits, options.configuration, isInstance: options.instance != nil, log)
         let start = Start(
             plan: plan, view: planner.view, environment: environment, facts: facts, images: images, seccomp: seccomp, network: network,
-            group: group, instance: instance, log: log)
+            groupNetwork: groupNetwork, group: group, instance: instance, log: log)
         guard isSupervised else { try start.becomeProgram(box.take()) }
-        let supervisor = Supervisor(server: box.server, network: network, group: group, instance: instance, log: log)
+        let supervisor = Supervisor(
+            server: box.server, network: network, address: groupNetwork?.addressText, group: group, instance: instance, log: log)
         try supervisor.run(newPID: namespaces.contains(.pid)) {
             start.becomeProgramOrExit(box.take())
         } afterFork: {

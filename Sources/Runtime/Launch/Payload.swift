@@ -20,6 +20,9 @@ struct Payload {
         try execute(native, variables)
     }
 
+    /// Another program in the same environment.
+    func with(_ action: RunOptions.Action) -> Payload { Payload(action: action, environment: environment, log: log) }
+
     // MARK: What to run
 
     /// Directory of the application that --app names.

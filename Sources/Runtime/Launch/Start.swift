@@ -12,6 +12,7 @@ struct Start {
     let images: MountedImages
     let seccomp: SeccompProfile?
     let network: NetworkHelper?
+    let groupNetwork: GroupNetwork?
     let group: ControlGroup?
     let instance: InstanceStart?
     let log: Log
@@ -53,14 +54,18 @@ struct Start {
             try payload.execute()
         }
         do throws(SystemError) {
-            let program = ContainerInit.Program(log: log) { () throws(RuntimeError) -> Never in
-                try rights.confine()
-                try payload.execute()
+            func program(_ payload: Payload) -> ContainerInit.Program {
+                ContainerInit.Program(log: log) { () throws(RuntimeError) -> Never in
+                    try rights.confine()
+                    try payload.execute()
+                }
             }
             if let settings = plan.instance {
-                try ContainerInit.runInstance(program, hasProgram: payload.hasProgram, settings.restart, instance)
+                let probe = settings.health.map { payload.with(.exec(["/bin/sh", "-c", $0.command])) }
+                try ContainerInit.runInstance(
+                    program(payload), hasProgram: payload.hasProgram, probe: probe.map(program), settings, instance)
             }
-            try ContainerInit.runAsInit(program)
+            try ContainerInit.runAsInit(program(payload))
         } catch { throw .step("starting the program", error, hint: "") }
     }
 
@@ -82,12 +87,27 @@ struct Start {
             }
             try rest.unshare()
             try Mounting.isolatePropagation(follows: plan.followsHostMounts)
-            if rest.contains(.network), clinux_bring_up_loopback() != 0 { throw .last("bring up the loopback interface") }
+            if rest.contains(.network) {
+                if clinux_bring_up_loopback() != 0 { throw .last("bring up the loopback interface") }
+                Self.openNetwork()
+            }
             if let name = plan.hostName, rest.contains(.uts), sethostname(name, name.utf8.count) != 0 { throw .last("set the host name") }
         } catch {
             throw .step("entering namespaces", error, hint: "`singularity doctor` tells what this host refuses")
         }
+        try groupNetwork?.attach()
         try network?.connect()
+    }
+
+    /// In a network of its own a program may have any port, and send echo requests, without a right that it would need on
+    /// the host (ip(7), icmp(7)). A kernel that has no such setting does without.
+    private static func openNetwork() {
+        // A group that has no number in the user namespace cannot be named.
+        let groups = getuid() == 0 ? "0 0" : "\(getgid()) \(getgid())"
+        for (name, value) in [("ip_unprivileged_port_start", "0"), ("ping_group_range", groups)] {
+            guard let file = try? OwnedDescriptor.open("/proc/sys/net/ipv4/\(name)", O_WRONLY) else { continue }
+            try? Files.writeAll(Array(value.utf8), to: file.rawValue, name: name)
+        }
     }
 
     /// Mounts the image, and a layer over it where that can be had.

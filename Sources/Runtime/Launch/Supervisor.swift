@@ -8,6 +8,8 @@ struct Supervisor {
     /// A child that will end by itself when the container has.
     let server: pid_t?
     let network: NetworkHelper?
+    /// In the network of its group.
+    let address: String?
     let group: ControlGroup?
     let instance: InstanceStart?
     let log: Log
@@ -32,7 +34,7 @@ struct Supervisor {
         }
         close(ends[0])
         afterFork()
-        instance?.begun(child, group: group)
+        instance?.begun(child, address: address, group: group)
         // The program may ask for its parent's name in `ps`.
         Process.setName("singularity")
         if let network {

@@ -105,9 +105,7 @@ struct CNINetworks: Sendable {
         if let previous { object["prevResult"] = previous }
         if !ports.isEmpty, (object["capabilities"] as? [String: Any])?["portMappings"] != nil {
             object["runtimeConfig"] = [
-                "portMappings": ports.map {
-                    ["hostPort": Int($0.host), "containerPort": Int($0.container), "protocol": $0.protocolName] as [String: Any]
-                }
+                "portMappings": ports.map(\.forPlugins)
             ]
         }
         let variables = [

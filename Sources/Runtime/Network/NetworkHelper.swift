@@ -43,7 +43,7 @@ final class NetworkHelper: Sendable {
     /// Gets ready what will connect the network; nil where nothing has to be.
     static func prepare(_ options: RunOptions, _ namespaces: Namespaces, _ log: Log) throws -> NetworkHelper? {
         guard case .connected(let names, let arguments) = options.network else { return nil }
-        let ports = try PortMapping.parse(arguments)
+        let ports = try PortMapping.parse(arguments) + options.ports
         if !namespaces.contains(.user) {
             return try NetworkHelper(.plugins(try CNINetworks(names, arguments, ports, options.configuration)))
         }
@@ -112,7 +112,7 @@ final class NetworkHelper: Sendable {
     private static func runPasta(_ program: String, _ pid: pid_t, _ ports: [PortMapping], _ ready: CInt, _ life: CInt) -> Never {
         var words = [program, "--config-net", "--foreground", "--quiet"]
         for kind in ["tcp", "udp"] {
-            let list = ports.filter { $0.protocolName == kind }.map { "\($0.host):\($0.container)" }.joined(separator: ",")
+            let list = ports.filter { $0.protocolName == kind }.map(\.forPasta).joined(separator: ",")
             words += [kind == "tcp" ? "-t" : "-u", list.isEmpty ? "none" : list]
         }
         words += ["-T", "none", "-U", "none", "--userns", "/proc/\(pid)/ns/user", "--netns", "/proc/\(pid)/ns/net"]
@@ -186,42 +186,6 @@ final class NetworkHelper: Sendable {
             kill(outside.process, SIGTERM)
             waitpid(outside.process, nil, 0)
         case .plugins(let networks): networks.remove()
-        }
-    }
-}
-
-/// `portmap=HOST:CONTAINER/PROTOCOL` of --network-args.
-package struct PortMapping: Sendable, Equatable {
-    package var host: UInt16
-    package var container: UInt16
-    package var protocolName: String
-
-    package static func parse(_ arguments: [String]) throws(RuntimeError) -> [PortMapping] {
-        var out: [PortMapping] = []
-        for argument in arguments where argument.hasPrefix("portmap=") {
-            let text = argument.dropFirst("portmap=".count)
-            let parts = text.split(separator: "/", omittingEmptySubsequences: false)
-            let ports = parts[0].split(separator: ":", omittingEmptySubsequences: false)
-            let name = parts.count > 1 ? String(parts[1]) : "tcp"
-            guard parts.count <= 2, (1...2).contains(ports.count), ["tcp", "udp"].contains(name), let host = UInt16(ports[0]), host > 0,
-                let container = UInt16(ports.last ?? ""), container > 0
-            else { throw .badOption("--network-args \(argument): give portmap=HOSTPORT:CONTAINERPORT/tcp or /udp") }
-            out.append(PortMapping(host: host, container: container, protocolName: name))
-        }
-        return out
-    }
-
-    /// Asks slirp4netns to pass connections on (its documentation, "API socket").
-    func open(through path: String) throws {
-        let socket = OwnedDescriptor(clinux_local_socket(path, 0))
-        guard socket.rawValue >= 0 else { throw SystemError.last("reach slirp4netns") }
-        let request =
-            "{\"execute\":\"add_hostfwd\",\"arguments\":{\"proto\":\"\(protocolName)\",\"host_addr\":\"0.0.0.0\",\"host_port\":\(host),\"guest_port\":\(container)}}"
-        try Files.writeAll(Array(request.utf8), to: socket.rawValue, name: path)
-        shutdown(socket.rawValue, CInt(SHUT_WR))
-        let answer = String(decoding: try Files.read(socket, name: path, limit: 1 << 16), as: UTF8.self)
-        guard !answer.contains("\"error\"") else {
-            throw RuntimeError.badOption("the port \(host) could not be mapped to \(container): slirp4netns says \(answer)")
         }
     }
 }

@@ -24,7 +24,9 @@ extension LaunchPlan {
         section("working directory, the first that exists", workingDirectories)
         section("rights", rightsLines)
         section("limits", limits.text)
-        if let instance { section("instance", [instance.name]) }
+        if let instance {
+            section("instance", [instance.name] + (instance.health.map { ["health: \($0.command)   # every \($0.interval) ms"] } ?? []))
+        }
         section("warnings", warnings)
         return out.joined(separator: "\n") + "\n"
     }
@@ -99,8 +101,13 @@ extension LaunchPlan {
     }
 
     private var networkLines: [String] {
+        ownNetworkLines + ports.map { "port \($0.address ?? "0.0.0.0"):\($0.host)/\($0.protocolName) leads to port \($0.container)" }
+            + (group.map { ["group: \($0), network \(GroupNetwork.text(GroupNetwork.network(of: $0)))/24"] } ?? [])
+    }
+
+    private var ownNetworkLines: [String] {
         switch network {
-        case .host: []
+        case .host: group == nil ? [] : ["network: a loopback interface, and the group's"]
         case .isolated: ["network: a loopback interface only"]
         case .connected(let names, let arguments): ["network: " + (names.isEmpty ? "bridge" : names.joined(separator: ", "))] + arguments
         case .joined(let path): ["network: that of \(path)"]

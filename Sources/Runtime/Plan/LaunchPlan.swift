@@ -29,6 +29,10 @@ public struct LaunchPlan: Sendable {
     public var identity: RunIdentity
     public var namespaces: Namespaces
     public var network: RunOptions.Network
+    /// Of the host, that lead to the container.
+    public var ports: [PortMapping]
+    /// The containers with which it shares a private network.
+    public var group: String?
     public var rootLayer: RootLayer
     public var layerKind: LayerKind
     /// Laid over the image, the last one on top.

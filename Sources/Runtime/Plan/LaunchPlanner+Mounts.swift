@@ -81,8 +81,8 @@ extension LaunchPlanner {
 
     private var hasOwnNetwork: Bool {
         switch options.network {
-        case .host, .joined: false
-        case .isolated, .connected: contains
+        case .host, .joined: options.group != nil
+        case .isolated, .connected: contains || options.group != nil
         }
     }
 
@@ -162,10 +162,11 @@ extension LaunchPlanner {
             add("/etc/resolv.conf", text, reason: "name servers of the host (--no-mount /etc/resolv.conf)")
         }
         if hasOwnNetwork, !isLeftOut("/etc/hosts") {
-            add(
-                "/etc/hosts",
-                "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n",
-                reason: "a network of its own")
+            if let group = options.group, let hosts = GroupNetwork.hosts(group) {
+                bind(hosts, "/etc/hosts", readOnly: true, reason: "--group: the names of its containers (--no-mount /etc/hosts)")
+            } else {
+                add("/etc/hosts", OwnHosts.text, reason: "a network of its own")
+            }
         }
         if let name = options.hostName { add("/etc/hostname", name + "\n", reason: "--hostname") }
         if !isLeftOut("bind-paths"), !isLeftOut("/etc/localtime"), configuration.values("bind path").contains("/etc/localtime"),

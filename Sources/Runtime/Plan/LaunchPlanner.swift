@@ -64,7 +64,8 @@ package struct LaunchPlanner {
         environment.injected = variables.filter { one in !environment.injected.contains { $0.name == one.name } } + environment.injected
         let isHostRoot = identity == .host
         return LaunchPlan(
-            image: image.path, identity: identity, namespaces: namespaces, network: options.network, rootLayer: rootLayer,
+            image: image.path, identity: identity, namespaces: namespaces, network: options.network, ports: options.ports,
+            group: options.group, rootLayer: rootLayer,
             layerKind: layerKind(rootLayer), overlays: options.overlays, dataImages: dataImages, mounts: mounts, devices: devices,
             hidesTerminals: options.noMount.contains("devpts") || !configuration.has("mount devpts"), fuseMounts: options.fuseMounts,
             files: files, environment: environment, workingDirectories: directories,
@@ -77,9 +78,18 @@ package struct LaunchPlanner {
             runsAs: isHostRoot && (options.securityUser != nil || !options.securityGroups.isEmpty)
                 ? (inside.uid, options.securityGroups.isEmpty ? [facts.gid] : options.securityGroups) : nil,
             securityLabel: options.securityLabel, seccompProfile: options.seccompProfile, limits: options.limits,
-            instance: options.instance,
+            instance: instance,
             sessionSize: facts.uid == 0 ? nil : UInt64(configuration["sessiondir max size"]).map { $0 << 20 },
             followsHostMounts: configuration.has("mount slave"), warnings: warnings)
+    }
+
+    /// With the check of its health that the image asks for.
+    private var instance: InstanceSettings? {
+        guard var settings = options.instance, settings.health == nil, !settings.ignoresImageHealth,
+            let labels = view.read("/.singularity.d/labels.json"), let check = HealthCheck(labels: labels)
+        else { return options.instance }
+        settings.health = check
+        return settings
     }
 
     static func namespaces(_ options: RunOptions, _ facts: HostFacts, _ identity: RunIdentity) -> Namespaces {
@@ -94,6 +104,7 @@ package struct LaunchPlanner {
         case .isolated, .connected: namespaces.insert(.network)
         case .host, .joined: break
         }
+        if options.group != nil { namespaces.insert(.network) }
         return namespaces
     }
 

@@ -95,6 +95,10 @@ public struct RunOptions: Sendable {
     public var newUTS = false
     public var hostName: String?
     public var network: Network = .host
+    /// --publish
+    public var ports: [PortMapping] = []
+    /// The containers with which it shares a private network.
+    public var group: String?
     public var newUser = false
     /// Be root in the container.
     public var fakeRoot = false

@@ -44,10 +44,10 @@ enum Instances {
     static func start(_ parsed: ParsedArguments, _ action: RunOptions.Action, _ log: Log) throws -> Int32 {
         let image = try RunnableImage.path(of: parsed.arguments[0], parsed, log)
         var options = try Running.options(parsed, image: image, action: action, log)
-        var settings = InstanceSettings(name: parsed.arguments[1])
-        settings.pidFile = parsed["pid-file"]
-        settings.restart = try InstanceSettings.restart(parsed["restart"] ?? "no")
+        let settings = try InstanceOptions.settings(parsed, name: parsed.arguments[1])
         options.instance = settings
+        // The others of its group call it so, where that can be a host's name.
+        if options.group != nil, options.hostName == nil { options.hostName = try? Running.hostName(settings.name) }
         if parsed.has("boot") {
             options.boots = true
             options.action = .exec(["/sbin/init"])
@@ -72,7 +72,7 @@ let instanceCommands = [
             "instance start", arguments: "<image> <name> [arguments...]", summary: "Start a container that stays in the background",
             details: "Runs the image's start script. The instance stays until it is stopped, also where the script ends with success.",
             examples: ["singularity instance start --bind /data db.sif db", "singularity exec instance://db psql"],
-            options: Running.options + Running.instanceOptions, argumentCount: 2...Int.max, stopsAtFirstArgument: true)
+            options: Running.options + InstanceOptions.all, argumentCount: 2...Int.max, stopsAtFirstArgument: true)
     ) { parsed, log in
         try Instances.start(parsed, .start(Array(parsed.arguments.dropFirst(2))), log)
     },
@@ -80,7 +80,7 @@ let instanceCommands = [
         spec: CommandSpec(
             "instance run", arguments: "<image> <name> [arguments...]", summary: "Run an image's run script in the background",
             examples: ["singularity instance run docker://nginx web"],
-            options: Running.options + Running.instanceOptions, argumentCount: 2...Int.max, stopsAtFirstArgument: true)
+            options: Running.options + InstanceOptions.all, argumentCount: 2...Int.max, stopsAtFirstArgument: true)
     ) { parsed, log in
         try Instances.start(parsed, .run(Array(parsed.arguments.dropFirst(2))), log)
     },
@@ -97,21 +97,28 @@ let instanceCommands = [
         if parsed.has("json") && parsed.has("logs") {
             throw CommandError("--json and --logs cannot be used together; --json prints the logs too")
         }
-        let records = try Instances.store(of: parsed["user"]).running(parsed.arguments.first)
+        let store = try Instances.store(of: parsed["user"])
+        let records = store.running(parsed.arguments.first)
+        let health = records.map { store.health(of: $0)?.state.rawValue }
         if parsed.has("json") {
-            let values = records.map { record in
-                JSONValue.object([
-                    ("instance", .string(record.name)), ("pid", .number(Int(record.pid))), ("img", .string(record.image)),
-                    ("ip", .string(record.ip)), ("logErrPath", .string(record.logErrPath)), ("logOutPath", .string(record.logOutPath)),
-                ])
+            let values = zip(records, health).map { record, health in
+                JSONValue.object(
+                    [
+                        ("instance", .string(record.name)), ("pid", .number(Int(record.pid))), ("img", .string(record.image)),
+                        ("ip", .string(record.ip)), ("logErrPath", .string(record.logErrPath)), ("logOutPath", .string(record.logOutPath)),
+                    ] + (health.map { [("health", .string($0))] } ?? []) + (record.group.map { [("group", .string($0))] } ?? []))
             }
             print(JSONValue.object([("instances", .array(values))]).indented)
         } else if parsed.has("logs") {
             let rows = records.flatMap { [[$0.name, String($0.pid), $0.logErrPath], ["", "", $0.logOutPath]] }
             print(Instances.table([["INSTANCE NAME", "PID", "LOGS"]] + rows), terminator: "")
         } else {
-            let rows = records.map { [$0.name, String($0.pid), $0.ip, $0.image] }
-            print(Instances.table([["INSTANCE NAME", "PID", "IP", "IMAGE"]] + rows), terminator: "")
+            // The peers' columns, unless there is more to say.
+            let isChecked = health.contains { $0 != nil }
+            let rows = zip(records, health).map { record, health in
+                [record.name, String(record.pid), record.ip, record.image] + (isChecked ? [health ?? "-"] : [])
+            }
+            print(Instances.table([["INSTANCE NAME", "PID", "IP", "IMAGE"] + (isChecked ? ["HEALTH"] : [])] + rows), terminator: "")
         }
         return 0
     },
@@ -155,24 +162,19 @@ let instanceCommands = [
             options: [
                 OptionSpec("stderr", "e", .flag, "what it has written to standard error"),
                 OptionSpec("follow", "f", .flag, "go on until the instance ends"),
+                OptionSpec("tail", nil, .value("lines"), "the last lines only; all is the default"),
             ], argumentCount: 1...1)
     ) { parsed, log in
         let record = try Instances.store().find(parsed.arguments[0])
-        let path = parsed.has("stderr") ? record.logErrPath : record.logOutPath
-        let file = try OwnedDescriptor.open(path, O_RDONLY)
-        var buffer = [UInt8](repeating: 0, count: 1 << 16)
-        while true {
-            // What was written before it ended is printed as well.
-            let isAlive = record.isAlive
-            while true {
-                let count = retryingOnInterrupt { read(file.rawValue, &buffer, buffer.count) }
-                if count <= 0 { break }
-                try Files.writeAll(Array(buffer.prefix(count)), to: 1, name: "standard output")
-            }
-            if !parsed.has("follow") || !isAlive { return 0 }
-            usleep(100_000)
+        let lines = try parsed["tail"].flatMap { text in
+            guard text != "all" else { return Int?.none }
+            guard let number = Int(text), number >= 0 else { throw CommandError("--tail \(text): give a number of lines, or all") }
+            return number
         }
+        try InstanceLogs(record, errors: parsed.has("stderr")).write(to: 1, last: lines, follows: parsed.has("follow"))
+        return 0
     },
+    instanceHealthCommand,
     Command(
         spec: CommandSpec(
             "instance stats", arguments: "<name>", summary: "Show what an instance takes of the machine",

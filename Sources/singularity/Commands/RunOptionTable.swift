@@ -78,6 +78,12 @@ enum Running {
             environment: ["NETWORK"]),
         OptionSpec(
             "network-args", nil, .list("arguments"), "for the network, such as portmap=8080:80/tcp", environment: ["NETWORK_ARGS"]),
+        OptionSpec(
+            "publish", nil, .list("[address:]port:port[/udp]"), "a port of the host leads to a port of the container's own network",
+            environment: ["PUBLISH"]),
+        OptionSpec(
+            "group", nil, .value("name"), "share a private network with the containers of this group, which are reached by their names",
+            environment: ["GROUP"]),
         OptionSpec("netns-path", nil, .value("path"), "join a network namespace", environment: ["NETNS_PATH"]),
     ]
 
@@ -152,13 +158,4 @@ enum Running {
         + ImageFetching.options
 
     static let shellOption = OptionSpec("shell", "s", .value("path"), "shell of the container to start", environment: ["SHELL"])
-
-    /// Of `instance start` and `instance run` only.
-    static let instanceOptions = [
-        OptionSpec("pid-file", nil, .value("path"), "write the number of the first process to a file", environment: ["PID_FILE"]),
-        OptionSpec("boot", nil, .flag, "start the image's /sbin/init (root only)", environment: ["BOOT"]),
-        OptionSpec(
-            "restart", nil, .value("policy"), "start the program again when it ends: no, on-failure, on-failure:COUNT or always",
-            environment: ["RESTART"]),
-    ]
 }

@@ -78,6 +78,13 @@ extension Running {
         options.noInit = parsed.has("no-init") || parsed.has("compat")
         if let name = parsed["hostname"] { options.hostName = try hostName(name) }
         options.network = try network(parsed, log)
+        options.ports = try parsed.all("publish").map { text throws(RuntimeError) in try PortMapping(published: text) }
+        if let name = parsed["group"] {
+            guard InstanceStore.isName(name) else {
+                throw CommandError("--group \(name) is not a name for a group: use letters, digits, '.', '_' and '-'")
+            }
+            options.group = name
+        }
     }
 
     private static func network(_ parsed: ParsedArguments, _ log: Log) throws -> RunOptions.Network {
@@ -85,12 +92,16 @@ extension Running {
         let arguments = parsed.all("network-args")
         if let path = parsed["netns-path"] {
             if parsed.has("net") { log.warning("--netns-path is given: --net makes no new network namespace") }
+            for option in ["group", "publish"] where parsed.isGiven(option) {
+                throw CommandError("--\(option) cannot be combined with --netns-path: the network is somebody else's")
+            }
             return .joined(path)
         }
-        guard parsed.has("net") || !names.isEmpty || !arguments.isEmpty else { return .host }
-        if !parsed.has("net") { log.info("--network and --network-args imply --net") }
+        guard parsed.has("net") || !names.isEmpty || !arguments.isEmpty || parsed.isGiven("publish") else { return .host }
+        if !parsed.has("net"), !parsed.isGiven("publish") { log.info("--network and --network-args imply --net") }
         if names == ["none"] {
             if !arguments.isEmpty { throw CommandError("--network-args: the network none has no ports") }
+            if parsed.isGiven("publish") { throw CommandError("--publish: the network none has no ports") }
             return .isolated
         }
         if names.contains("none") { throw CommandError("--network: none cannot be combined with other networks") }
@@ -251,7 +262,7 @@ extension Running {
     }
 
     /// RFC 1123, section 2.1.
-    private static func hostName(_ name: String) throws -> String {
+    static func hostName(_ name: String) throws -> String {
         let labels = name.split(separator: ".", omittingEmptySubsequences: false)
         let isValid =
             name.utf8.count <= 64
