@@ -76,7 +76,7 @@ struct Command: Sendable {
         [execCommand, runCommand, shellCommand, testCommand, runHelpCommand, buildCommand, pullCommand, inspectCommand, diffCommand]
         + commitCommands + instanceCommands + overlayCommands + dataCommands + sifCommands + cacheCommands + configCommands
         + capabilityCommands + keyCommands + recipientCommands + materialsCommands + [
-            signCommand, verifyCommand, doctorCommand, versionCommand, completionCommand, manualCommand,
+            signCommand, verifyCommand, doctorCommand, explainMPICommand, versionCommand, completionCommand, manualCommand,
         ]
 }
 

@@ -76,6 +76,60 @@ final class ClusterTests {
         #expect(Wait.until(8) { (try? processes("singularity-fs")) == 0 })
     }
 
+    /// An image with another kind of MPI, made once.
+    private static let mpich: Result<String, any Error> = Result {
+        let folder = Site.folder + "/mpich"
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        let recipe = """
+            Bootstrap: localimage
+            From: \(try Site.debian.get())
+            %post
+                apt-get -qq update
+                DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends mpich >/dev/null
+            """
+        try recipe.write(toFile: folder + "/mpich.def", atomically: true, encoding: .utf8)
+        let built = try Run.singularity(
+            "build", folder + "/mpich.sif", folder + "/mpich.def", environment: ["SINGULARITY_CACHEDIR": folder + "/cache"])
+        try #require(built.status == 0, "\(built)")
+        chmod(folder + "/mpich.sif", 0o644)
+        return folder + "/mpich.sif"
+    }
+
+    @Test func whatFitsIsExplained() throws {
+        let (image, other) = (try Self.image.get(), try Self.mpich.get())
+        func explain(_ image: String) throws -> Run { try slurm("env", [Site.program, "explain", "mpi", image]) }
+        let own = try explain(image)
+        #expect(
+            own.status == 0 && own.output.contains("verdict") && own.output.contains("fits: srun --mpi=pmix -n 4 singularity exec"),
+            "\(own)")
+        #expect(own.output.contains("Open MPI 4.") && own.output.contains("(libmpi.so.40)") && own.output.contains("PMIx 4."))
+        let pmi = try explain(other)
+        #expect(pmi.status == 0 && pmi.output.contains("MPICH 4.") && pmi.output.contains("srun --mpi=pmi2 "), "\(pmi)")
+        // Without Slurm the host's mpirun is what there is, and it is of another kind.
+        let alone = try Run.program(
+            Site.program, ["explain", "mpi", "--json", other], as: .ordinaryUser, environment: ["PATH": "/nowhere"])
+        #expect(alone.status == 1 && alone.output.contains("mpirun of the host is Open MPI's"), "\(alone)")
+        let none = try explain(Site.debian.get())
+        #expect(none.status == 1 && none.output.contains("the image has no MPI library"), "\(none)")
+        #expect(
+            try slurm("srun", ["--mpi=pmix", "-n2", Site.program, "explain", "mpi", image]).output.contains("started by srun of 2 ranks"))
+    }
+
+    /// Said once, by the first rank, and only where it is so.
+    @Test func ranksThatWouldBeAloneAreTold() throws {
+        for (image, type, isTold) in [
+            (try Self.image.get(), "pmix", false), (try Self.image.get(), "none", true), (try Self.image.get(), "pmi2", true),
+            (try Self.mpich.get(), "pmi2", false), (try Self.mpich.get(), "pmix", true), (try Site.debian.get(), "none", false),
+        ] {
+            let result = try slurm("srun", ["--mpi=\(type)", "-n3", Site.program, "exec", image, "true"])
+            #expect(result.status == 0, "\(result)")
+            let lines = result.error.split(separator: "\n").filter { $0.contains("each rank would be a job of its own") }
+            #expect(lines.count == (isTold ? 1 : 0), "\(image) \(type): \(result)")
+        }
+        #expect(try !slurm("srun", ["--mpi=none", "-n1", Site.program, "exec", Self.image.get(), "true"]).error.contains("WARNING"))
+        #expect(Wait.until(8) { (try? processes("singularity-fs")) == 0 })
+    }
+
     @Test func manyRanksShareAMountAndAUserNamespace() throws {
         let image = try Self.image.get()
         let script = "readlink /proc/self/ns/user; stat -f -c %i /usr; sleep 2"

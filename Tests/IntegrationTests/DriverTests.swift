@@ -62,6 +62,51 @@ struct DriverTests {
                 "/usr/lib/driver/libcuda.so.550.54 (read-only) on /.singularity.d/libs/libcuda.so.1   # library of the driver (--nv)"))
     }
 
+    /// Libraries that need a newer system than the image's are named before anything fails.
+    @Test func aDriverThatIsTooNewForTheImageIsTold() throws {
+        let scratch = try Scratch()
+        try driver(scratch, ["libcuda.so", "libnvidia-ml.so"], programs: [], devices: [])
+        try scratch.write("versions", Array("GLIBC_2.99 { global: of_the_future; };\n".utf8))
+        try scratch.write("libc.c", Array("int of_the_future(void) { return 1; }\n".utf8))
+        try scratch.write("cuda.c", Array("int of_the_future(void); int cuInit(void) { return of_the_future(); }\n".utf8))
+        for words in [
+            [
+                "-Wl,-soname,libc.so.6", "-Wl,--version-script=\(scratch.file("versions"))", "-o", scratch.file("libc.so.6"),
+                scratch.file("libc.c"),
+            ],
+            [
+                "-Wl,-soname,libcuda.so.1", "-o", scratch.file("usr/lib/driver/libcuda.so.550.54"), scratch.file("cuda.c"),
+                scratch.file("libc.so.6"),
+            ],
+        ] {
+            let made = try Run.program("/usr/bin/gcc", ["-shared", "-fPIC", "-nostdlib"] + words)
+            try #require(made.status == 0, "\(made)")
+        }
+        let result = try sh(scratch, ["--nv"], "echo ran")
+        #expect(result.status == 0 && result.output == "ran\n")
+        #expect(
+            result.error.contains("the driver's libraries need glibc 2.99, and the image has 2.")
+                && result.error.contains("libcuda.so.1 cannot be loaded") && !result.error.contains("libnvidia-ml"), "\(result)")
+        try driver(scratch, ["libcuda.so"], programs: [], devices: [])
+        #expect(try !sh(scratch, ["--nv"], "true").error.contains("glibc"))
+    }
+
+    @Test func onlyTheJobsDevicesAreShown() throws {
+        let scratch = try Scratch()
+        try driver(scratch, ["libcuda.so"], programs: [], devices: ["nvidia0", "nvidia1", "nvidia10", "nvidiactl", "nvidia-uvm"])
+        func devices(_ given: [String: String]) throws -> [String] {
+            try Run.program(
+                Site.program, ["exec", "--nv", "-C", Site.debian.get(), "sh", "-c", "ls /dev | grep nvidia; echo $CUDA_VISIBLE_DEVICES"],
+                as: .ordinaryUser, environment: ["SINGULARITY_DRIVER_ROOT": scratch.path].merging(given) { $1 }
+            ).output.split(separator: "\n").map(String.init)
+        }
+        #expect(try devices([:]) == ["nvidia-uvm", "nvidia0", "nvidia1", "nvidia10", "nvidiactl"])
+        #expect(
+            try devices(["SLURM_JOB_GPUS": "1,10", "CUDA_VISIBLE_DEVICES": "0,1"])
+                == ["nvidia-uvm", "nvidia1", "nvidia10", "nvidiactl", "0,1"])
+        #expect(try devices(["SLURM_JOB_GPUS": "0,1", "SLURM_STEP_GPUS": "0"]) == ["nvidia-uvm", "nvidia0", "nvidiactl"])
+    }
+
     @Test func amdsFilesAreShown() throws {
         let scratch = try Scratch()
         try driver(scratch, ["libamdhip64.so", "libcuda.so"], programs: ["rocminfo"], devices: ["kfd"])

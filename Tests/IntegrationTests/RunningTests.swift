@@ -106,6 +106,24 @@ struct RunningTests {
         #expect(missing.status == 255 && missing.error.contains("/nowhere"))
     }
 
+    @Test func aLoginShellReadsTheStartUpFiles() throws {
+        let place = try Place()
+        try place.scratch.write(".profile", Array("SAID=profile\n".utf8))
+        func shell(_ options: [String]) throws -> String {
+            try Run.program(
+                Site.program, ["shell", "--home", "\(place.scratch.path):/home/me"] + options + [Site.debian.get()], as: .ordinaryUser,
+                input: "echo $SAID $0 $SHELL $SINGULARITY_NAME\n"
+            ).output
+        }
+        #expect(try shell([]) == "/bin/bash /bin/bash debian.sif\n")
+        #expect(try shell(["--login", "--shell", "/bin/bash"]) == "profile /bin/bash /bin/bash debian.sif\n")
+        // The account's own shell, as useradd has made it.
+        let own =
+            try Run.program("/usr/bin/getent", ["passwd", Site.isRoot ? Site.user : NSUserName()]).output.split(separator: ":").last ?? ""
+        let path = own.dropLast()
+        #expect(try shell(["--login"]) == "profile \(path) \(path) debian.sif\n")
+    }
+
     @Test func runStartsTheCommandOfTheImageAndShellAShell() throws {
         let image = try Site.debian.get()
         let run = try Run.program(Site.program, ["run", image], as: .ordinaryUser, input: "echo from $0\n")

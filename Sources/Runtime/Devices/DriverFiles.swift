@@ -14,6 +14,19 @@ struct DriverFiles {
         var devices: [String]
         /// Sockets of services.
         var sockets: [String]
+        /// Variables by which a scheduler says which devices are the job's.
+        var selection: [String]
+
+        /// Whether a device is one of the job's: those with other numbers are not.
+        /// - Parameter given: numbers that Slurm has given to the job, separated by commas.
+        func isOfJob(_ path: String, given: String?) -> Bool {
+            guard let given, !given.isEmpty, let name = path.split(separator: "/").last, let prefix = devices.first, name.hasPrefix(prefix),
+                let number = Int(name.dropFirst(prefix.count))
+            else { return true }
+            let numbers = given.split(separator: ",").map { Int($0) }
+            // Names of another kind say nothing about numbers.
+            return numbers.contains(nil) || numbers.contains(number)
+        }
     }
 
     static let nvidia = Kind(
@@ -32,7 +45,7 @@ struct DriverFiles {
             "/usr/share/nvidia/nvoptix.bin", "/usr/share/glvnd/egl_vendor.d/10_nvidia.json", "/usr/share/vulkan/icd.d/nvidia_icd.json",
             "/etc/vulkan/icd.d/nvidia_icd.json",
         ],
-        devices: ["nvidia"], sockets: ["/var/run/nvidia-persistenced/socket"])
+        devices: ["nvidia"], sockets: ["/var/run/nvidia-persistenced/socket"], selection: ["CUDA_VISIBLE_DEVICES"])
 
     static let rocm = Kind(
         name: "rocm", listName: "rocmliblist.conf",
@@ -43,7 +56,7 @@ struct DriverFiles {
             "librocblas.so", "librocfft.so", "librocfft-device.so", "librocrand.so", "librocsolver.so", "librocsparse.so",
             "libroctracer64.so", "libroctx64.so",
         ],
-        devices: ["dri", "kfd"], sockets: [])
+        devices: ["dri", "kfd"], sockets: [], selection: ["ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"])
 
     /// Path on the host and in the container.
     var libraries: [(source: String, destination: String)] = []

@@ -64,7 +64,7 @@ public struct EnvironmentPlan: Sendable {
             add(prefix + "COMMAND", options.action.name)
             add(prefix + "APPNAME", options.app)
             if options.noEval { add(prefix + "NO_EVAL", "1") }
-            if case .shell(let shell?) = options.action { add(prefix + "SHELL", shell) }
+            if case .shell(let shell?, _) = options.action { add(prefix + "SHELL", shell) }
             if let instance = options.instance { add(prefix + "INSTANCE", instance.name) }
         }
         add("HOME", home)

@@ -96,6 +96,7 @@ public struct Launcher {
             }
         }
         for warning in plan.warnings { log.warning(warning) }
+        if let warning = MPIReport.warning(facts.environment, planner.view) { log.warning(warning) }
         let images = try MountedImages(plan, mounting())
         let environment = Self.scripts(plan.environment, planner.view)
         log.debug("namespaces: \(plan.namespaces.names.joined(separator: ", "))")

@@ -52,13 +52,29 @@ struct Payload {
             log.info("No test script found in container, exiting")
             exit(0)
         case .start(let arguments): return [app.map { $0 + "/scif/startscript" } ?? Self.scripts + "/startscript"] + arguments
-        case .shell(let wanted):
-            if let wanted, access(wanted, X_OK) == 0 { return [wanted] }
+        case .shell(let wanted, let isLogin):
+            if let wanted, access(wanted, X_OK) == 0 { return [wanted] + (isLogin ? ["-l"] : []) }
+            if isLogin, let shell = Self.loginShells.first(where: { access($0, X_OK) == 0 }) { return [shell, "-l"] }
             if access("/bin/bash", X_OK) == 0 { return ["/bin/bash", "--norc"] }
             if access("/bin/sh", X_OK) == 0 { return ["/bin/sh"] }
             log.error("no shell found in the container: it has neither /bin/bash nor /bin/sh; name one with --shell")
             exit(1)
         }
+    }
+
+    /// The caller's, as the container's accounts have it, and those that nearly every image has.
+    private static var loginShells: [String] {
+        let lines = ((try? Files.readText("/etc/passwd", limit: 1 << 24)) ?? "").split(separator: "\n")
+        let uid = String(getuid())
+        for line in lines {
+            let fields = line.split(separator: ":", omittingEmptySubsequences: false)
+            guard fields.count == 7, fields[2] == uid else { continue }
+            let shell = String(fields[6])
+            // Accounts that nobody logs in with have one of these.
+            if !shell.hasPrefix("/") || shell.hasSuffix("/nologin") || shell.hasSuffix("/false") { break }
+            return [shell, "/bin/bash", "/bin/sh"]
+        }
+        return ["/bin/bash", "/bin/sh"]
     }
 
     private static func isFile(_ path: String) -> Bool { Files.status(path).map { $0.st_mode & S_IFMT == S_IFREG } ?? false }

@@ -86,7 +86,7 @@ extension LaunchPlan {
         case .run(let words): ["/.singularity.d/runscript"] + words
         case .test(let words): ["/.singularity.d/test"] + words
         case .start(let words): ["/.singularity.d/startscript"] + words
-        case .shell(let shell): [shell ?? "/bin/bash"]
+        case .shell(let shell, let isLogin): [shell ?? "/bin/bash"] + (isLogin ? ["-l"] : [])
         }
     }
 

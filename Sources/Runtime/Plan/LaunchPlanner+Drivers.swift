@@ -1,3 +1,4 @@
+import Glibc
 import Linux
 
 /// Devices and the files of their drivers.
@@ -24,16 +25,53 @@ extension LaunchPlanner {
             warnings.append("--\(kind.name): no files of the driver were found on this host")
             return
         }
+        warnOfOldSystem(found, kind)
         for (source, destination) in found.libraries {
             bind(source, destination, readOnly: true, reason: "library of the driver (--\(kind.name))")
         }
         for (source, destination) in found.others {
             bind(source, destination, readOnly: true, reason: "file of the driver (--\(kind.name))")
         }
-        if contains { devices += found.devices }
+        for name in kind.selection { keepVariable(name, kind) }
+        let given = ["SLURM_STEP_GPUS", "SLURM_JOB_GPUS"].lazy.compactMap(variable).first
+        if contains { devices += found.devices.filter { kind.isOfJob($0, given: given) } }
         if kind.name == "nv", options.nvidiaCLI, !contains {
             variables.append(EnvironmentPlan.Variable(name: "NVIDIA_VISIBLE_DEVICES", value: "all", origin: "--nvccli"))
         }
+    }
+
+    /// Of the host.
+    private func variable(_ name: String) -> String? { facts.environment.first { $0.name == name }?.value }
+
+    /// What the scheduler has given to the job is no more and no less with --cleanenv.
+    private mutating func keepVariable(_ name: String, _ kind: DriverFiles.Kind) {
+        guard options.cleanEnvironment || options.containAll, let value = variable(name) else { return }
+        variables.append(EnvironmentPlan.Variable(name: name, value: value, origin: "the job's devices (--\(kind.name))"))
+    }
+
+    /// A library that was made for a newer C library than the image's cannot be loaded; it is better said before.
+    private mutating func warnOfOldSystem(_ found: DriverFiles, _ kind: DriverFiles.Kind) {
+        let needs = found.libraries.compactMap { source, destination -> (name: String, version: GlibcVersion)? in
+            guard let file = try? OwnedDescriptor.open(source, O_RDONLY | O_NONBLOCK), let readable = RootFile(file),
+                let object = SharedObject(readable), let version = GlibcVersion(neededBy: object)
+            else { return nil }
+            return (String(destination.split(separator: "/").last ?? ""), version)
+        }
+        guard let newest = needs.map(\.version).max() else { return }
+        let libraries = ImageLibraries(view)
+        guard let own = GlibcVersion(of: libraries) else {
+            if libraries.path(of: "libc.so.6") == nil {
+                warnings.append(
+                    "--\(kind.name): the image has no GNU C library (musl?), and the driver's libraries need it: programs cannot load them; use an image of another distribution"
+                )
+            }
+            return
+        }
+        let failing = needs.filter { $0.version > own }.map(\.name).sorted()
+        if failing.isEmpty { return }
+        warnings.append(
+            "--\(kind.name): the driver's libraries need glibc \(newest), and the image has \(own): \(failing.joined(separator: ", ")) cannot be loaded; use an image with a newer system, or an older driver"
+        )
     }
 
     private mutating func add(_ edits: CDIRegistry.Edits, _ device: String) throws(RuntimeError) {

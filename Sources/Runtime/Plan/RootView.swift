@@ -37,6 +37,25 @@ package struct RootView {
         }
     }
 
+    /// A regular file, links followed; nil where there is none.
+    package func file(_ path: String) -> RootFile? {
+        switch image.content {
+        case .squashFS(let image, _, _, _):
+            guard let inode = try? image.resolve(path), case .file(let layout) = inode.content else { return nil }
+            return RootFile(image, layout)
+        case .ext: return nil
+        case .directory(let root):
+            guard let file = try? Files.open(inRoot: root.rawValue, path, O_RDONLY | O_NONBLOCK | O_NOCTTY) else { return nil }
+            return RootFile(file)
+        }
+    }
+
+    /// What is at a path, links followed; nil where there is nothing.
+    package func kind(of path: String) -> Kind? {
+        guard let found = resolve(path), found.missing.isEmpty else { return nil }
+        return found.kind
+    }
+
     /// Follows a path as far as it exists. Nil where a file stands in its way.
     package func resolve(_ path: String) -> Resolution? {
         var existing: [String] = []

@@ -8,8 +8,8 @@ public struct RunOptions: Sendable {
         /// The image's run script.
         case run([String])
         case test([String])
-        /// A shell; the text is `--shell`.
-        case shell(String?)
+        /// A shell; the text is `--shell`. A login shell is the account's own, and reads the start-up files.
+        case shell(String?, isLogin: Bool = false)
         /// The image's start script, for an instance.
         case start([String])
 

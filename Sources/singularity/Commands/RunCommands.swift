@@ -30,11 +30,11 @@ let runCommand = Command(
 let shellCommand = Command(
     spec: CommandSpec(
         "shell", arguments: "<image>", summary: "Start a shell in a container", details: Running.imageDetails,
-        examples: ["singularity shell deb.sif"],
-        options: Running.options + [Running.shellOption], argumentCount: 1...Int.max, stopsAtFirstArgument: true)
+        examples: ["singularity shell deb.sif", "singularity shell --login --containall deb.sif"],
+        options: Running.options + Running.shellOptions, argumentCount: 1...Int.max, stopsAtFirstArgument: true)
 ) { parsed, log in
     if parsed.arguments.count > 1 { log.warning("Parameters to shell command are ignored") }
-    return try Running.start(parsed, .shell(parsed["shell"]), log)
+    return try Running.start(parsed, .shell(parsed["shell"], isLogin: parsed.has("login")), log)
 }
 
 let testCommand = Command(

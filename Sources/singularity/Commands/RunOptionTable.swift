@@ -157,5 +157,10 @@ enum Running {
         fileSystems + environment + namespaces + rights + devices + limits + others + explaining + EncryptionOptions.opening
         + ImageFetching.options
 
-    static let shellOption = OptionSpec("shell", "s", .value("path"), "shell of the container to start", environment: ["SHELL"])
+    static let shellOptions = [
+        OptionSpec("shell", "s", .value("path"), "shell of the container to start", environment: ["SHELL"]),
+        OptionSpec(
+            "login", nil, .flag, "a login shell: the account's own, which reads /etc/profile and the start-up files in the home directory",
+            environment: ["LOGIN"]),
+    ]
 }
