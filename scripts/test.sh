@@ -43,7 +43,7 @@ mounts() { awk '{print $2, $3}' /proc/self/mounts | sort; }
 loops() { cat /sys/block/loop*/loop/backing_file 2>/dev/null | sort || true; }
 files() { ls -A /tmp /var/tmp 2>/dev/null | grep -v "^singularity-test\." | sort; }
 # Zombies that a lazy process 1 has not collected yet do nothing any more.
-processes() { ps -eo stat=,args= | awk '$1 !~ /^Z/' | grep -E "singularity-fs|singularity-own|Singularity instance:|sinit|slirp4netns|slurmd |slurmctld |munged |slurmstepd|\.build/release/singularity |docker-registry serve" | grep -v grep || true; }
+processes() { ps -eo stat=,args= | awk '$1 !~ /^Z/' | grep -E "singularity-fs|singularity-own|Singularity instance:|sinit|singularity-net|singularity-log|singularity-run|slirp4netns|slurmd |slurmctld |munged |slurmstepd|\.build/release/singularity |docker-registry serve" | grep -v grep || true; }
 
 before=$(mounts; loops; files)
 eval "export $(sh scripts/fixtures.sh "$SINGULARITY_TEST_FOLDER")"

@@ -90,7 +90,7 @@ int clinux_mount_setattr(int tree, uint64_t attributes, int recursive) {
 
 int clinux_fork(void) { return (int)fork(); }
 
-int clinux_die_with_parent(void) { return prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); }
+int clinux_die_with_parent(int number) { return prctl(PR_SET_PDEATHSIG, number, 0, 0, 0); }
 
 int clinux_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); }
 

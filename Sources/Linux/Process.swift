@@ -54,8 +54,8 @@ public enum Process {
     /// - Parameter status: as wait(2) has it.
     public static func exitCode(_ status: CInt) -> Int32 { status & 0x7f == 0 ? (status >> 8) & 0xff : 128 + (status & 0x7f) }
 
-    /// The kernel kills this process when its parent ends.
-    public static func dieWithParent() { _ = clinux_die_with_parent() }
+    /// The kernel sends this process a signal when its parent ends.
+    public static func dieWithParent(by signal: CInt = SIGKILL) { _ = clinux_die_with_parent(signal) }
 
     /// execve(2) gives no rights any more that this process does not have.
     public static func forbidNewPrivileges() throws(SystemError) {

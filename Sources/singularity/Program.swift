@@ -12,7 +12,8 @@ enum Program {
             ("sif", "Work on the objects of SIF files"), ("cache", "List and clean the cache of downloads"),
             ("instance", "Containers that run in the background"), ("overlay", "Writable partitions and overlay files"),
             ("data", "Data containers"), ("key", "OpenPGP keys: keyrings and key servers"), ("recipient", "Who can open encrypted images"),
-            ("sbom", "What is installed in images"), ("config", "Read and change the configuration"),
+            ("explain", "Whether images and hosts fit"), ("sbom", "What is installed in images"),
+            ("config", "Read and change the configuration"),
             ("capability", "What root's containers may do"),
         ])
 
@@ -76,7 +77,7 @@ struct Command: Sendable {
         [execCommand, runCommand, shellCommand, testCommand, runHelpCommand, buildCommand, pullCommand, inspectCommand, diffCommand]
         + commitCommands + instanceCommands + overlayCommands + dataCommands + sifCommands + cacheCommands + configCommands
         + capabilityCommands + keyCommands + recipientCommands + materialsCommands + [
-            signCommand, verifyCommand, doctorCommand, explainMPICommand, versionCommand, completionCommand, manualCommand,
+            signCommand, verifyCommand, doctorCommand, explainMPICommand, hostRunCommand, versionCommand, completionCommand, manualCommand,
         ]
 }
 

@@ -73,7 +73,7 @@ static const uint64_t clinux_mount_attr_noexec = 8;
 /* fork(2), which Swift's module hides on some platforms. */
 int clinux_fork(void);
 /* prctl(2) is variadic, which Swift cannot call. */
-int clinux_die_with_parent(void);
+int clinux_die_with_parent(int number);
 int clinux_no_new_privileges(void);
 int clinux_set_undumpable(void);
 int clinux_set_name(const char *name);

@@ -27,7 +27,7 @@ public struct InstanceJoin {
         }
         try instance.join(namespaces)
         guard chdir("/") == 0 else { throw SystemError.last("chdir /") }
-        let supervisor = Supervisor(server: nil, network: nil, address: nil, group: nil, instance: nil, log: log)
+        let supervisor = Supervisor(server: nil, network: nil, host: nil, address: nil, group: nil, instance: nil, log: log)
         try supervisor.run(newPID: false) {
             do { try become(settings) } catch {
                 log.fatal("\(error)")

@@ -17,6 +17,9 @@ enum RuntimeFolder {
         return nil
     }
 
+    /// Takes away one in which there is nothing.
+    static func removeIfEmpty() { for path in candidates(getuid()) { rmdir(path) } }
+
     private static func candidates(_ uid: uid_t) -> [String] {
         var bases: [String] = []
         if let given = Environment["XDG_RUNTIME_DIR"], given.hasPrefix("/") { bases.append(given) }

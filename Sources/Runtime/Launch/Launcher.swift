@@ -25,6 +25,8 @@ public struct Launcher {
 
     /// What would be done. Only an ext image is mounted for it, as there is no other way to look into one.
     public func explanation() throws -> LaunchPlan {
+        // The plan names sockets that nobody will make.
+        defer { RuntimeFolder.removeIfEmpty() }
         var image = try openImage()
         let options = options.adding(image)
         let identity = try RunIdentity.choose(options, facts)
@@ -66,9 +68,11 @@ public struct Launcher {
         let groupNetwork = try options.group.map { (name) throws(RuntimeError) in
             try GroupNetwork.join(name, as: options.instance?.name ?? "")
         }
+        let host = try hostCommands()
         let shared = requestShared(image, identity)
         var isSupervised =
-            namespaces.contains(.pid) || network != nil || groupNetwork != nil || !options.limits.isEmpty || options.instance != nil
+            namespaces.contains(.pid) || network != nil || groupNetwork != nil || host != nil || !options.limits.isEmpty
+            || options.instance != nil
             || needsOwnServers(image, isShared: shared.isThere) && !ContainerInit.hostCollectsOrphans
         func mounting() -> ImageMounting {
             ImageMounting(
@@ -111,7 +115,8 @@ public struct Launcher {
             groupNetwork: groupNetwork, group: group, instance: instance, log: log)
         guard isSupervised else { try start.becomeProgram(box.take()) }
         let supervisor = Supervisor(
-            server: box.server, network: network, address: groupNetwork?.addressText, group: group, instance: instance, log: log)
+            server: box.server, network: network, host: host, address: groupNetwork?.addressText, group: group, instance: instance, log: log
+        )
         try supervisor.run(newPID: namespaces.contains(.pid)) {
             start.becomeProgramOrExit(box.take())
         } afterFork: {
@@ -119,6 +124,13 @@ public struct Launcher {
             _ = box.take()
             images.giveAway()
         }
+    }
+
+    /// The process that runs commands of the host's scheduler; nil where none is wanted, or there are none.
+    private func hostCommands() throws(RuntimeError) -> HostCommandServer? {
+        guard options.scheduler, options.configuration.has("allow scheduler") else { return nil }
+        let commands = HostCommands(facts)
+        return commands.paths.isEmpty ? nil : try HostCommandServer(commands)
     }
 
     private func enter(_ identity: RunIdentity) throws(RuntimeError) {

@@ -8,6 +8,7 @@ struct Supervisor {
     /// A child that will end by itself when the container has.
     let server: pid_t?
     let network: NetworkHelper?
+    let host: HostCommandServer?
     /// In the network of its group.
     let address: String?
     let group: ControlGroup?
@@ -50,6 +51,7 @@ struct Supervisor {
                 guard waitpid(child, &status, WNOHANG) == child else { continue }
                 if let server { collect(server, &signals) }
                 network?.end()
+                host?.end()
                 group?.remove()
                 instance?.ended()
                 end(status)

@@ -54,6 +54,7 @@ package struct LaunchPlanner {
         try addScratch()
         try addDrivers()
         addFiles(namespaces)
+        if options.scheduler { try addScheduler() }
         let userBinds = try addUserBinds()
         for spec in options.fuseMounts {
             mounts.append(PlannedMount(.empty(mode: 0o755), spec.mountPoint, isRequired: true, reason: "--fusemount"))
@@ -177,6 +178,9 @@ package struct LaunchPlanner {
             ] where isGiven {
                 throw .badOption("\(name): the configuration lets users add no mounts (user bind control = no)")
             }
+        }
+        if options.scheduler, !configuration.has("allow scheduler") {
+            throw .badOption("--scheduler: the configuration doesn't allow it (allow scheduler = no)")
         }
         if !options.fuseMounts.isEmpty, !configuration.has("enable fusemount") {
             throw .badOption("--fusemount: the configuration doesn't allow it (enable fusemount = no)")

@@ -150,6 +150,8 @@ public struct RunOptions: Sendable {
     // MARK: Life
 
     public var limits = ResourceLimits()
+    /// The host's scheduler can be asked from within.
+    public var scheduler = false
     /// Root's /sbin/init of the image.
     public var boots = false
     /// What the container shall be known as, where it stays in the background.

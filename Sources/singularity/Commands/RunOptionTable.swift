@@ -84,6 +84,9 @@ enum Running {
         OptionSpec(
             "group", nil, .value("name"), "share a private network with the containers of this group, which are reached by their names",
             environment: ["GROUP"]),
+        OptionSpec(
+            "scheduler", nil, .flag, "the host's commands of Slurm, PBS, LSF and others work in the container; they run on the host",
+            environment: ["SCHEDULER"]),
         OptionSpec("netns-path", nil, .value("path"), "join a network namespace", environment: ["NETNS_PATH"]),
     ]
 

@@ -42,6 +42,7 @@ extension Running {
         try setRights(parsed, &options, log)
         setDevices(parsed, &options)
         options.limits = try limits(parsed)
+        options.scheduler = parsed.has("scheduler")
         warnOfUnknownMounts(options.noMount, log)
         return options
     }
