@@ -8,6 +8,7 @@ import Runtime
 /// the host's file system shares blocks (reflinks), it costs nothing; elsewhere it costs what is used.
 public struct Snapshots {
     private let image: String
+    private let folder: StateFolder
 
     /// A state.
     public struct Snapshot: Sendable {
@@ -21,40 +22,20 @@ public struct Snapshots {
     public init(_ path: String) throws {
         guard let image = Files.resolved(path) else { throw PersistenceError.refused("\(path): \(SystemError.last("open").reason)") }
         self.image = image
-    }
-
-    private var folder: String { image + ".snapshots" }
-
-    private func path(_ name: String) throws -> String {
-        guard !name.isEmpty, !name.hasPrefix("."), !name.contains("/"), name.utf8.count < 200 else {
-            throw PersistenceError.refused("\(name) is no name for a snapshot: no slash, and no dot in front")
-        }
-        return "\(folder)/\(name).img"
+        folder = StateFolder(of: image, suffix: ".snapshots", ending: ".img", noun: "snapshot")
     }
 
     /// The oldest first.
-    public func list() throws -> [Snapshot] {
-        guard Files.isDirectory(folder) else { return [] }
-        return try Files.entries(folder).filter { $0.hasSuffix(".img") }.compactMap { name in
-            guard let status = Files.status("\(folder)/\(name)") else { return nil }
-            return Snapshot(
-                name: String(name.dropLast(4)), time: Int64(status.st_mtim.tv_sec), size: UInt64(status.st_blocks) * 512)
-        }.sorted { ($0.time, $0.name) < ($1.time, $1.name) }
-    }
+    public func list() throws -> [Snapshot] { try folder.list() }
 
     /// Keeps the present state.
     /// - Parameter name: nil for the present time.
     /// - Returns: its name.
     public func take(_ name: String?) throws -> String {
         let writable = try WritableImage(image)
-        let name = name ?? CivilTime(Int64(time(nil))).rfc3339.replacing(":", with: "-")
-        let target = try path(name)
-        guard Files.status(target, followLinks: false) == nil else {
-            throw PersistenceError.refused("there is a snapshot \(name) of \(image) already; choose another name")
-        }
         // Without its key, what a crash has left can't be repaired: it is kept as it is.
         let held = try writable.hold(forWriting: true, asItIs: writable.isLocked, "snapshot")
-        try Files.makeDirectories(folder, mode: 0o700)
+        let (name, target) = try folder.newFile(name)
         let output = try OutputFile(target, mode: 0o600)
         try held.copyContent(to: output.descriptor, name: target)
         try output.commit()
@@ -63,12 +44,9 @@ public struct Snapshots {
 
     /// Goes back to a state. What was there since is lost, and the snapshot stays.
     public func restore(_ name: String) throws {
-        let source = try path(name)
+        let source = try folder.file(name)
         let snapshot: OwnedDescriptor
-        do { snapshot = try OwnedDescriptor.open(source, O_RDONLY) } catch {
-            let known = try list().map(\.name).joined(separator: ", ")
-            throw PersistenceError.refused("there is no snapshot \(name) of \(image)" + (known.isEmpty ? "" : "; there are \(known)"))
-        }
+        do { snapshot = try OwnedDescriptor.open(source, O_RDONLY) } catch { throw folder.unknown(name) }
         let size = UInt64(try Files.status(snapshot.rawValue, name: source).st_size)
         let writable = try WritableImage(image)
         guard size <= writable.place.size else {
@@ -80,8 +58,5 @@ public struct Snapshots {
         try held.replaceContent(with: snapshot.rawValue, size: size)
     }
 
-    public func remove(_ name: String) throws {
-        guard unlink(try path(name)) == 0 else { throw PersistenceError.refused("there is no snapshot \(name) of \(image)") }
-        rmdir(folder)
-    }
+    public func remove(_ name: String) throws { try folder.remove(name) }
 }

@@ -438,4 +438,60 @@ struct PersistenceTests {
         let bad = try message("exec", "--data", "bad.sif:/mnt", image, "true")
         #expect(bad.contains("check --repair"), "\(bad)")
     }
+
+    // MARK: Going back
+
+    @Test func aCommitCanBeTakenBackAndAgain() throws {
+        let place = try Place()
+        let image = try place.image()
+        func version() throws -> String { try place.run("exec", "--no-home", image, "cat", "/opt/version").output }
+        func commit(_ text: String, _ options: String...) throws {
+            try FileManager.default.createDirectory(atPath: place.scratch.file("over"), withIntermediateDirectories: true)
+            chmod(place.scratch.file("over"), 0o777)
+            try place.must("exec", "--no-home", "--overlay", "over", image, "sh", "-c", "echo \(text) > /opt/version")
+            try place.must(["commit", "--replace", "--overlay", "over"] + options + [image])
+        }
+        #expect(try place.run("rollback", image).error.contains("no former image of"))
+        try commit("one")
+        try commit("two", "--keep")
+        try commit("three", "--keep=second")
+        #expect(try version() == "three\n")
+        let signed = place.blocks(image)
+        try place.must("rollback", image)
+        #expect(try version() == "two\n" && place.blocks(image) <= signed)
+        // And forward again: nothing is lost by going back.
+        try place.must("rollback", image)
+        #expect(try version() == "three\n")
+        let listed = try place.must("rollback", "--list", image).split(separator: "\n")
+        #expect(listed.count == 3, "\(listed)")
+        let oldest = try #require(listed.dropFirst().first?.split(separator: " ").first.map(String.init))
+        try place.must("rollback", image, oldest)
+        #expect(try version() == "one\n")
+        #expect(try place.must("history", image).split(separator: "\n").filter { $0.contains("+") }.count == 1)
+        for bad in ["../x", "none", ".hidden"] { #expect(try place.run("rollback", image, bad).status == 255, "\(bad)") }
+        #expect(try place.run("rollback", image, "none").error.contains("there are "))
+        for line in try place.must("rollback", "--list", image).split(separator: "\n").dropFirst() {
+            try place.must("rollback", "--remove", image, String(line.split(separator: " ")[0]))
+        }
+        #expect(place.scratch.names.sorted() == [image, "over"])
+        #expect(try place.run("commit", "--keep", image, "new.sif").error.contains("--keep is for --replace"))
+    }
+
+    @Test func anImageThatIsWrittenIsNotRolledBack() throws {
+        let place = try Place()
+        let image = try place.image()
+        try place.must("overlay", "create", image)
+        try place.must("exec", "--writable", "--no-home", image, "sh", "-c", "echo new > /opt/file")
+        try place.must("commit", "--replace", "--keep", image)
+        let live = try place.start("exec", "--writable", image, "sh", "-c", "echo ready; exec sleep 4326")
+        #expect(live.waitFor("ready"))
+        let refused = try place.run("rollback", image)
+        #expect(refused.status == 255 && refused.error.contains("is being written by"), "\(refused)")
+        kill(live.identifier, SIGKILL)
+        _ = live.finish()
+        #expect(Wait.until(10) { (try? place.run("rollback", image).status) == 0 })
+        // It has the changes that had not been committed then.
+        #expect(try place.must("exec", "--writable", "--no-home", image, "cat", "/opt/file") == "new\n")
+        #expect(try place.run("diff", image).output.contains("/opt/file"))
+    }
 }

@@ -56,8 +56,10 @@ struct Supervisor {
                 instance?.ended()
                 end(status)
             }
-            // What the terminal sends to the foreground reaches the program without our help.
-            if !isFromKernel && number != SIGURG { kill(child, number) }
+            // What the terminal sends to the foreground reaches the program without our help. That it was closed, only the
+            // leader of its session is told.
+            let isForLeader = number == SIGHUP && getsid(0) == getpid()
+            if (!isFromKernel || isForLeader) && number != SIGURG { kill(child, number) }
             if number == SIGTSTP { kill(getpid(), SIGSTOP) }
         }
     }

@@ -18,11 +18,13 @@ let commitCommands = [
             options: [
                 OptionSpec("overlay", "o", .value("path"), "a directory or image file with the changes"),
                 OptionSpec("replace", nil, .flag, "put the new image in the place of the old one"),
+                OptionSpec("keep", nil, .optionalValue("name"), "with --replace: keep the old image for `rollback`"),
                 OptionSpec("message", "m", .value("text"), "what was changed, for the history"),
                 OptionSpec("force", "F", .flag, "overwrite a file that is there", environment: ["FORCE"]),
             ] + EncryptionOptions.opening, argumentCount: 1...2)
     ) { parsed, log in
         let replaces = parsed.has("replace")
+        if parsed.isGiven("keep"), !replaces { throw CommandError("--keep is for --replace: a new image leaves the old one as it is") }
         guard replaces == (parsed.arguments.count == 1) else {
             throw CommandError(replaces ? "--replace makes no new image: give one name" : "give a name for the new image, or --replace")
         }
@@ -31,7 +33,43 @@ let commitCommands = [
         }
         let changes = try OverlayChanges(of: parsed.arguments[0], in: parsed["overlay"], keys: EncryptionOptions.keys(parsed), "commit")
         let commit = Commit(changes, message: parsed["message"] ?? "", log)
-        if replaces { try commit.replace() } else { try commit.write(parsed.arguments[1]) }
+        guard replaces else {
+            try commit.write(parsed.arguments[1])
+            return 0
+        }
+        let kept = try parsed["keep"].map { try FormerImages(parsed.arguments[0]).keep($0 == "yes" ? nil : $0) }
+        do { try commit.replace() } catch {
+            if let kept { try? FormerImages(parsed.arguments[0]).remove(kept) }
+            throw error
+        }
+        return 0
+    },
+    Command(
+        spec: CommandSpec(
+            "rollback", arguments: "<image> [name]", summary: "Go back to an image that a commit has replaced",
+            details: """
+                Puts the image that `commit --replace --keep` has kept last, or the one of a name, in the place of the present one, at \
+                once. The present one is kept, so that `rollback` again goes forward.
+                """,
+            examples: [
+                "singularity commit --replace --keep image.sif", "singularity rollback image.sif", "singularity rollback --list image.sif",
+            ],
+            options: [
+                OptionSpec("list", "l", .flag, "list what is kept, and change nothing"),
+                OptionSpec("remove", nil, .flag, "remove what is kept under the name"),
+            ], argumentCount: 1...2)
+    ) { parsed, log in
+        let former = try FormerImages(parsed.arguments[0])
+        let name = parsed.arguments.dropFirst().first
+        if parsed.has("list") {
+            WritableImages.printTable(try former.list())
+        } else if parsed.has("remove") {
+            guard let name else { throw CommandError("--remove: give the name of a former image; --list shows them") }
+            try former.remove(name)
+        } else {
+            let (restored, kept) = try former.rollBack(to: name)
+            log.info("\(parsed.arguments[0]) is the image \(restored) again; what it was is kept as \(kept)")
+        }
         return 0
     },
     Command(

@@ -15,6 +15,12 @@ enum WritableImages {
         return bytes
     }
 
+    /// States that are kept.
+    static func printTable(_ states: [Snapshots.Snapshot]) {
+        let rows = states.map { [$0.name, CivilTime($0.time).rfc3339, text($0.size)] }
+        print(Instances.table([["NAME", "TIME", "ON DISK"]] + rows), terminator: "")
+    }
+
     static func text(_ bytes: UInt64) -> String {
         var value = Double(bytes)
         for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {
@@ -147,10 +153,7 @@ enum WritableImages {
                 let snapshots = try Snapshots(parsed.arguments[0])
                 let name = parsed.arguments.count > 1 ? parsed.arguments[1] : nil
                 if parsed.has("list") {
-                    print(
-                        Instances.table(
-                            [["NAME", "TIME", "ON DISK"]]
-                                + (try snapshots.list().map { [$0.name, CivilTime($0.time).rfc3339, text($0.size)] })), terminator: "")
+                    printTable(try snapshots.list())
                 } else if parsed.has("remove") {
                     guard let name else { throw CommandError("--remove: give the name of a snapshot") }
                     try snapshots.remove(name)
