@@ -11,6 +11,7 @@ public actor RegistryClient {
     private let credentials: CredentialStore
     private let allowHTTP: Bool
     private let mirrors: Mirrors
+    private let limits: RateLimits
     /// http or https, by host, once that is known.
     private var schemes: [String: String] = [:]
     /// Authorization headers by host and repository.
@@ -20,8 +21,11 @@ public actor RegistryClient {
     /// Attempts at one request.
     static let attempts = 4
 
-    /// - Parameter allowHTTP: --no-https.
-    public init(credentials: CredentialStore, allowHTTP: Bool, mirrors: Mirrors) {
+    /// - Parameters:
+    ///   - allowHTTP: --no-https.
+    ///   - cacheFolder: where it is noted that registries ask for patience.
+    public init(credentials: CredentialStore, allowHTTP: Bool, mirrors: Mirrors, cacheFolder: String) {
+        limits = RateLimits(cache: cacheFolder)
         self.credentials = credentials
         self.allowHTTP = allowHTTP
         self.mirrors = mirrors
@@ -114,9 +118,13 @@ public actor RegistryClient {
         var attempt = 0
         var challenged = false
         while true {
-            attempt += 1
             var fault: any Error = RegistryError.unreachable(host: endpoint.host, why: "no answer")
-            var pause: Double = 0.2 * Double(1 << (attempt * 2 - 2))
+            if let seconds = limits.wait(for: endpoint.host) {
+                // Jitter, so that the processes of a whole job do not come back in the same moment.
+                try await Task.sleep(nanoseconds: UInt64(Double(seconds) * Double.random(in: 1...1.25) * 1e9))
+                continue
+            }
+            attempt += 1
             do {
                 let scheme = try await scheme(endpoint)
                 let url = WebAddress(scheme: scheme, hostAndPort: endpoint.host, path: "/v2/\(endpoint.repository)/\(path)")
@@ -139,9 +147,8 @@ public actor RegistryClient {
                 case 429:
                     let seconds = response.headers.first(name: "Retry-After").flatMap { Int($0) }
                     fault = RegistryError.tooManyRequests(host: endpoint.host, retryAfter: seconds)
-                    // Jitter, so that the processes of a whole job do not come back in the same moment.
-                    pause = max(pause, Double(seconds ?? 1)) * Double.random(in: 1...1.25)
-                    if (seconds ?? 0) > 300 { throw fault }
+                    limits.note(endpoint.host, seconds: seconds ?? 1 << attempt)
+                    if (seconds ?? 0) > RateLimits.patience { throw fault }
                 case 408, 500, 502, 503, 504:
                     fault = RegistryError.badStatus(method: "\(method)", url: url.text, status: Int(status), detail: detail)
                 default:
@@ -151,7 +158,7 @@ public actor RegistryClient {
                 fault = RegistryError.unreachable(host: error.host, why: error.reason)
             }
             if attempt >= Self.attempts { throw fault }
-            try await Task.sleep(nanoseconds: UInt64(pause * 1e9))
+            try await Task.sleep(nanoseconds: 200_000_000 << UInt64(attempt * 2 - 2))
         }
     }
 

@@ -144,6 +144,44 @@ struct BadRegistryTests {
         }
     }
 
+    /// What one process was told, the others of the user know.
+    @Test func aLimitIsMetOnceForAll() throws {
+        try withRegistry { registry, scratch in
+            try registry.add(layers: [try SmallImage.base().finished])
+            let count = Counter()
+            registry.answer { request in
+                request.path.contains("/manifests/") && count.next() == 1
+                    ? FakeRegistry.Response(status: 429, headers: ["Retry-After": "3"]) : nil
+            }
+            func start(_ name: String) throws -> Run.Live {
+                try Run.start(
+                    Site.program, ["pull", scratch.file(name), "docker://\(registry.address)/image:latest"],
+                    as: .ordinaryUser, environment: ["SINGULARITY_CACHEDIR": scratch.file("cache"), "HOME": scratch.path])
+            }
+            let first = try start("first.sif")
+            #expect(Wait.until(10) { !registry.requests.filter { $0.path.contains("/manifests/") }.isEmpty })
+            usleep(300_000)
+            let others = try (0..<6).map { try start("other\($0).sif") }
+            usleep(1_000_000)
+            // Nobody has asked again.
+            #expect(registry.requests.filter { $0.path.contains("/manifests/") }.count == 1)
+            for one in [first] + others { #expect(one.finish().status == 0) }
+        }
+    }
+
+    /// A note that makes no sense, or is of a clock that was wrong, stops nobody.
+    @Test(arguments: ["", "x", "99999999999999", "-1"]) func brokenNotesOfLimitsAreIgnored(_ text: String) throws {
+        try withRegistry { registry, scratch in
+            try registry.add(layers: [try SmallImage.base().finished])
+            try FileManager.default.createDirectory(atPath: scratch.file("cache/limits"), withIntermediateDirectories: true)
+            try scratch.write("cache/limits/\(registry.address)", Array(text.utf8))
+            _ = try Run.program("/bin/chmod", ["-R", "a+rwX", scratch.file("cache")])
+            let start = Date()
+            #expect(try build(registry, in: scratch).status == 0)
+            #expect(Date().timeIntervalSince(start) < 20)
+        }
+    }
+
     @Test func credentialsDoNotFollowARedirectToAnotherHost() throws {
         try withRegistry { registry, scratch in
             let other = try FakeRegistry()

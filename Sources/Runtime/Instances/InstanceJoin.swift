@@ -56,9 +56,7 @@ public struct InstanceJoin {
     private func enterWorkingDirectory(_ home: String) throws(RuntimeError) -> String {
         if let path = options.workingDirectory {
             guard chdir(path) == 0, let found = Files.workingDirectory, found.hasPrefix("/") else {
-                throw .step(
-                    "failed to set working directory \(path)", SystemError.last("chdir \(path)"),
-                    hint: "--pwd names a directory of the container")
+                throw .noDirectory(path, SystemError.last("").reason)
             }
             return found
         }

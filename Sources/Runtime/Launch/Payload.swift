@@ -53,6 +53,9 @@ struct Payload {
             exit(0)
         case .start(let arguments): return [app.map { $0 + "/scif/startscript" } ?? Self.scripts + "/startscript"] + arguments
         case .shell(let wanted, let isLogin):
+            if let wanted, access(wanted, X_OK) != 0 {
+                log.warning("--shell \(wanted): the container has no such program; another shell is started")
+            }
             if let wanted, access(wanted, X_OK) == 0 { return [wanted] + (isLogin ? ["-l"] : []) }
             if isLogin, let shell = Self.loginShells.first(where: { access($0, X_OK) == 0 }) { return [shell, "-l"] }
             if access("/bin/bash", X_OK) == 0 { return ["/bin/bash", "--norc"] }
@@ -126,6 +129,7 @@ struct Payload {
     }
 
     private func failure(_ path: String, _ code: CInt) -> RuntimeError {
+        if Files.isDirectory(path) { return .notExecutable(path, why: "it is a directory; name a program") }
         if code == ENOENT {
             guard Files.status(path) != nil else { return .noCommand(path) }
             return .notExecutable(path, why: "the container lacks the interpreter or the dynamic loader that it names")

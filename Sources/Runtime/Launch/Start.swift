@@ -78,13 +78,8 @@ struct Start {
 
     private func enterNamespaces() throws(RuntimeError) {
         let rest = plan.namespaces.subtracting([.user, .pid])
+        if case .joined(let path) = plan.network { try join(path) }
         do throws(SystemError) {
-            if case .joined(let path) = plan.network {
-                let file = try OwnedDescriptor.open(path, O_RDONLY)
-                guard clinux_setns(file.rawValue, CInt(truncatingIfNeeded: Namespaces.network.rawValue)) == 0 else {
-                    throw .last("join the network namespace \(path)")
-                }
-            }
             try rest.unshare()
             try Mounting.isolatePropagation(follows: plan.followsHostMounts)
             if rest.contains(.network) {
@@ -97,6 +92,18 @@ struct Start {
         }
         try groupNetwork?.attach()
         try network?.connect()
+    }
+
+    /// --netns-path
+    private func join(_ path: String) throws(RuntimeError) {
+        do throws(SystemError) {
+            let file = try OwnedDescriptor.open(path, O_RDONLY)
+            guard clinux_setns(file.rawValue, CInt(truncatingIfNeeded: Namespaces.network.rawValue)) == 0 else { throw .last("join") }
+        } catch {
+            throw .badOption(
+                "--netns-path \(path): the network namespace cannot be joined: \(error.reason); name one that is there, such as /proc/PID/ns/net or /run/netns/NAME, and that belongs to you"
+            )
+        }
     }
 
     /// In a network of its own a program may have any port, and send echo requests, without a right that it would need on
@@ -194,9 +201,7 @@ struct Start {
                 return found
             }
             if plan.workingDirectoryIsRequired {
-                throw .step(
-                    "failed to set working directory \(path)", SystemError.last("chdir \(path)"),
-                    hint: "--pwd names a directory of the container")
+                throw .noDirectory(path, SystemError.last("").reason)
             }
         }
         _ = chdir("/")

@@ -33,6 +33,7 @@ let cacheCommands = [
             ], argumentCount: 0...0)
     ) { parsed, log in
         let age = try leastAge(parsed)
+        let entries = try CacheEntry.all(parsed.all("type"))
         let isDryRun = parsed.has("dry-run")
         if isDryRun { print("This is a dry run: nothing is removed.") }
         if !isDryRun, !parsed.has("force") {
@@ -43,7 +44,7 @@ let cacheCommands = [
                 "This will delete everything in your cache (containers from all sources and OCI blobs).\nDo you want to continue? [N/y] ")
             guard readLine()?.lowercased() == "y" else { return 0 }
         }
-        for entry in try CacheEntry.all(parsed.all("type")) where time(nil) - entry.created >= age {
+        for entry in entries where time(nil) - entry.created >= age {
             if isDryRun {
                 print(entry.path)
             } else if entry.remove() {

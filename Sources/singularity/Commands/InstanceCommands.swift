@@ -136,15 +136,15 @@ let instanceCommands = [
         guard parsed.has("all") || !parsed.arguments.isEmpty else {
             throw ReportedFailure(message: "no instance name or pattern was given; --all stops all")
         }
+        let signal = parsed.has("force") ? SIGKILL : try parsed["signal"].map(SignalName.number) ?? SIGINT
+        guard let seconds = Int(parsed["timeout"] ?? "10"), seconds >= 0 else {
+            throw CommandError("--timeout \(parsed["timeout"] ?? ""): give a number of seconds")
+        }
         let store = try Instances.store(of: parsed["user"])
         let records = store.running(parsed.arguments.first)
         if records.isEmpty {
             if parsed.has("all") { return 0 }
             throw ReportedFailure(message: "no instance found with name \(parsed.arguments.first ?? "")")
-        }
-        let signal = parsed.has("force") ? SIGKILL : try parsed["signal"].map(SignalName.number) ?? SIGINT
-        guard let seconds = Int(parsed["timeout"] ?? "10"), seconds >= 0 else {
-            throw CommandError("--timeout \(parsed["timeout"] ?? ""): give a number of seconds")
         }
         var status: Int32 = 0
         for record in records {
