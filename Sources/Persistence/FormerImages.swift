@@ -4,13 +4,11 @@ import Runtime
 
 /// Images that a commit has replaced and that were kept: going back to one is a matter of names, whatever its size.
 public struct FormerImages {
-    private let image: String
     private let folder: StateFolder
+    private var image: String { folder.image }
 
     public init(_ path: String) throws {
-        guard let image = Files.resolved(path) else { throw PersistenceError.refused("\(path): \(SystemError.last("open").reason)") }
-        self.image = image
-        folder = StateFolder(of: image, suffix: ".former", ending: ".sif", noun: "former image")
+        folder = try StateFolder(of: path, suffix: ".former", ending: ".sif", noun: "former image")
     }
 
     /// The oldest first.

@@ -7,8 +7,8 @@ import Runtime
 /// Each is a file of its own in a directory beside the image: the file system without a SIF around it, with its holes. Where
 /// the host's file system shares blocks (reflinks), it costs nothing; elsewhere it costs what is used.
 public struct Snapshots {
-    private let image: String
     private let folder: StateFolder
+    private var image: String { folder.image }
 
     /// A state.
     public struct Snapshot: Sendable {
@@ -20,9 +20,7 @@ public struct Snapshots {
     }
 
     public init(_ path: String) throws {
-        guard let image = Files.resolved(path) else { throw PersistenceError.refused("\(path): \(SystemError.last("open").reason)") }
-        self.image = image
-        folder = StateFolder(of: image, suffix: ".snapshots", ending: ".img", noun: "snapshot")
+        folder = try StateFolder(of: path, suffix: ".snapshots", ending: ".img", noun: "snapshot")
     }
 
     /// The oldest first.

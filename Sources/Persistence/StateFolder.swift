@@ -5,19 +5,19 @@ import Linux
 struct StateFolder {
     /// What a state is called, in messages.
     private let noun: String
-    private let image: String
+    /// The image's path, links followed.
+    let image: String
     private let path: String
     /// Of the files' names.
     private let ending: String
 
-    /// - Parameters:
-    ///   - image: resolved.
-    ///   - suffix: of the directory, behind the image's name.
-    init(of image: String, suffix: String, ending: String, noun: String) {
+    /// - Parameter suffix: of the directory, behind the image's name.
+    init(of path: String, suffix: String, ending: String, noun: String) throws {
+        guard let image = Files.resolved(path) else { throw PersistenceError.refused("\(path): \(SystemError.last("open").reason)") }
         self.image = image
         self.ending = ending
         self.noun = noun
-        path = image + suffix
+        self.path = image + suffix
     }
 
     /// The file of a state.

@@ -36,21 +36,7 @@ final class ClusterTests {
         let compiled = try Run.program("/usr/bin/mpicc", ["-o", folder + "/ranks", file])
         try #require(compiled.status == 0, "\(compiled)")
         // MPI is installed in the image by its definition file; the program is the one that the host has.
-        let recipe = """
-            Bootstrap: localimage
-            From: \(try Site.debian.get())
-            %files
-                \(folder)/ranks /usr/local/bin/ranks
-            %post
-                apt-get -qq update
-                DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends openmpi-bin >/dev/null
-            """
-        try recipe.write(toFile: folder + "/mpi.def", atomically: true, encoding: .utf8)
-        let image = folder + "/mpi.sif"
-        let built = try Run.singularity("build", image, folder + "/mpi.def", environment: ["SINGULARITY_CACHEDIR": folder + "/cache"])
-        try #require(built.status == 0, "\(built)")
-        chmod(image, 0o644)
-        return image
+        return try Site.image("mpi", packages: "openmpi-bin", files: ["\(folder)/ranks /usr/local/bin/ranks"])
     }
 
     private func slurm(_ program: String, _ words: [String], timeout: Double = 60) throws -> Run {
@@ -77,23 +63,7 @@ final class ClusterTests {
     }
 
     /// An image with another kind of MPI, made once.
-    private static let mpich: Result<String, any Error> = Result {
-        let folder = Site.folder + "/mpich"
-        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-        let recipe = """
-            Bootstrap: localimage
-            From: \(try Site.debian.get())
-            %post
-                apt-get -qq update
-                DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends mpich >/dev/null
-            """
-        try recipe.write(toFile: folder + "/mpich.def", atomically: true, encoding: .utf8)
-        let built = try Run.singularity(
-            "build", folder + "/mpich.sif", folder + "/mpich.def", environment: ["SINGULARITY_CACHEDIR": folder + "/cache"])
-        try #require(built.status == 0, "\(built)")
-        chmod(folder + "/mpich.sif", 0o644)
-        return folder + "/mpich.sif"
-    }
+    private static let mpich: Result<String, any Error> = Result { try Site.image("mpich", packages: "mpich") }
 
     @Test func whatFitsIsExplained() throws {
         let (image, other) = (try Self.image.get(), try Self.mpich.get())

@@ -17,26 +17,9 @@ final class DatabaseSite {
 
     /// An image with both servers of Debian's packages, made once.
     static let image: Result<String, any Error> = Result {
-        let folder = Site.folder + "/databases"
-        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-        let recipe = """
-            Bootstrap: localimage
-            From: \(try Site.debian.get())
-            %files
-                \(Site.fixtures)/serve-database.sh /usr/local/bin/serve-database
-            %post
-                apt-get -qq update
-                DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends postgresql mariadb-server >/dev/null
-                mkdir -p /srv/database
-            %startscript
-                exec sh /usr/local/bin/serve-database "$@"
-            """
-        try recipe.write(toFile: folder + "/databases.def", atomically: true, encoding: .utf8)
-        let image = folder + "/databases.sif"
-        let built = try Run.singularity("build", image, folder + "/databases.def", environment: ["SINGULARITY_CACHEDIR": folder + "/cache"])
-        try #require(built.status == 0, "\(built)")
-        chmod(image, 0o644)
-        return image
+        try Site.image(
+            "databases", packages: "postgresql mariadb-server", files: ["\(Site.fixtures)/serve-database.sh /usr/local/bin/serve-database"],
+            more: "mkdir -p /srv/database\n%startscript\nexec sh /usr/local/bin/serve-database \"$@\"")
     }
 
     static let folder = "/srv/database"

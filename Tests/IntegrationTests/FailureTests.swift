@@ -59,7 +59,10 @@ struct FailureTests {
         ("exec --bind /tmp:/ i.sif true", ["--bind /tmp:/ would hide the whole image"]),
         ("exec --mount type=tmpfs,dst=/x i.sif true", ["the type \"tmpfs\" is not supported", "there is bind"]),
         ("exec --mount src=/tmp i.sif true", ["--mount src=/tmp", "an absolute destination are needed"]),
-        ("exec --pwd /nowhere i.sif true", ["failed to set working directory /nowhere: No such file", "--pwd names a directory of the container"]),
+        (
+            "exec --pwd /nowhere i.sif true",
+            ["failed to set working directory /nowhere: No such file", "--pwd names a directory of the container"]
+        ),
         ("exec --home nowhere:rel i.sif true", ["--home nowhere:rel", "absolute path"]),
         ("exec --home a:b:c i.sif true", ["--home a:b:c: give source"]),
         ("exec --workdir /nowhere --scratch /x i.sif true", ["--workdir /nowhere", "create it first"]),
@@ -84,9 +87,11 @@ struct FailureTests {
         ("exec --netns-path /nowhere i.sif true", ["--netns-path /nowhere", "No such file", "/proc/PID/ns/net"]),
         ("exec --dns x i.sif true", ["--dns x is not an IP address"]),
         // Rights, devices, limits
-        ("exec --security x i.sif true", ["--security x: give uid:N"]), ("exec --security uid:x i.sif true", ["x is not a user or group id"]),
+        ("exec --security x i.sif true", ["--security x: give uid:N"]),
+        ("exec --security uid:x i.sif true", ["x is not a user or group id"]),
         ("exec --security seccomp:none i.sif true", ["seccomp:none: there is no such file"]),
-        ("exec --allow-setuid i.sif true", ["--allow-setuid requires root"]), ("exec --keep-privs i.sif true", ["--keep-privs requires root"]),
+        ("exec --allow-setuid i.sif true", ["--allow-setuid requires root"]),
+        ("exec --keep-privs i.sif true", ["--keep-privs requires root"]),
         ("exec --oci i.sif true", ["--oci: there is no OCI mode"]), ("exec --device x i.sif true", ["--device x: give VENDOR/CLASS=NAME"]),
         ("exec --device a.b/c=0 --cdi-dirs d i.sif true", ["a.b/c=0: there is no such device"]),
         ("exec --cpus 0 i.sif true", ["--cpus 0", "0.01 - "]), ("exec --memory x i.sif true", ["--memory: invalid memory value: x"]),
@@ -103,7 +108,8 @@ struct FailureTests {
         ("build /nowhere/x.sif d", ["there is no directory /nowhere", "create it first"]),
         ("build --sandbox i.sif d", ["i.sif is a file", "name a directory"]),
         ("build --compression x x.sif d", ["--compression x: choose zstd"]), ("build --level 99 x.sif d", ["--level 99", "1 to 22"]),
-        ("build --block-size 3 x.sif d", ["--block-size 3", "a power of two"]), ("build --build-arg x x.sif d", ["--build-arg x: give NAME=value"]),
+        ("build --block-size 3 x.sif d", ["--block-size 3", "a power of two"]),
+        ("build --build-arg x x.sif d", ["--build-arg x: give NAME=value"]),
         ("build --format x x.sif d", ["--format x: choose sif"]), ("build --encrypt x.sif d", ["--encrypt needs a key", "--passphrase"]),
         ("build --pem-path none x.sif d", ["could not read the key none"]),
         // Looking into images
@@ -112,7 +118,8 @@ struct FailureTests {
         ("sbom diff i.sif none", ["none: no such file"]), ("explain mpi text", ["text", "neither SIF"]),
         ("explain mpi i.sif", ["the image has no MPI library", "install one"]),
         ("sif list none", ["none", "No such file"]), ("sif list text", ["text is not a SIF image"]),
-        ("sif info x i.sif", ["\"x\" is not a number"]), ("sif info 99 i.sif", ["object not found"]), ("sif del 99 i.sif", ["object not found"]),
+        ("sif info x i.sif", ["\"x\" is not a number"]), ("sif info 99 i.sif", ["object not found"]),
+        ("sif del 99 i.sif", ["object not found"]),
         ("sif add i.sif text", ["--datatype is needed, with a number from 1 to 11"]),
         ("sif new i.sif", ["i.sif is there already", "--force"]),
         // Trust
@@ -126,12 +133,15 @@ struct FailureTests {
         ("recipient list i.sif", ["no encrypted partition"]),
         // Data
         ("overlay create --size x x.img", ["--size x: give a number of MiB"]),
-        ("overlay info i.sif", ["has no writable partition", "overlay create"]), ("overlay check text", ["neither a SIF nor an ext file system"]),
+        ("overlay info i.sif", ["has no writable partition", "overlay create"]),
+        ("overlay check text", ["neither a SIF nor an ext file system"]),
         ("overlay restore i.sif none", ["there is no snapshot none"]), ("data create i.sif", ["i.sif is there already"]),
-        ("data package x.sif none", ["none", "to be packaged"]), ("data export i.sif out", ["i.sif is no data container", "build --sandbox"]),
+        ("data package x.sif none", ["none", "to be packaged"]),
+        ("data export i.sif out", ["i.sif is no data container", "build --sandbox"]),
         ("data attach none x.sif:/mnt", ["no instance none runs", "instance list"]),
         ("commit i.sif", ["give a name for the new image, or --replace"]),
-        ("commit i.sif x.sif", ["has no writable partition", "overlay create"]), ("commit --overlay none i.sif x.sif", ["none: No such file"]),
+        ("commit i.sif x.sif", ["has no writable partition", "overlay create"]),
+        ("commit --overlay none i.sif x.sif", ["none: No such file"]),
         ("commit --keep --overlay d i.sif x.sif", ["--keep is for --replace"]), ("diff none i.sif", ["none: no such file"]),
         ("history text", ["text is not a SIF"]), ("rollback i.sif", ["no former image", "commit --replace --keep"]),
         ("copy none x", ["none: No such file"]),
@@ -141,12 +151,14 @@ struct FailureTests {
         ("instance start --restart x i.sif a", ["--restart x: choose no, on-failure"]),
         ("instance start --health-cmd true --health-interval x i.sif a", ["--health-interval x: give a time such as"]),
         ("instance start --log-max-size 1 i.sif a", ["--log-max-size 1: give a size of 4096 bytes or more"]),
-        ("instance stop none", ["no instance found with name none"]), ("instance stop", ["no instance name or pattern was given", "--all"]),
+        ("instance stop none", ["no instance found with name none"]),
+        ("instance stop", ["no instance name or pattern was given", "--all"]),
         ("instance stop --signal XX --all", ["--signal XX: there is no such signal"]),
         ("instance logs none", ["no instance found with name none", "instance list"]),
         ("instance health none", ["no instance none runs", "instance list"]),
         // The rest
-        ("cache clean --type x", ["--type x: choose of"]), ("cache clean --older-than x", ["--older-than x: give a number", "such as 30d"]),
+        ("cache clean --type x", ["--type x: choose of"]),
+        ("cache clean --older-than x", ["--older-than x: give a number", "such as 30d"]),
     ]
 
     @Test(arguments: failures) func eachFailureSaysWhatToDo(_ line: String, _ parts: [String]) throws {
@@ -156,7 +168,8 @@ struct FailureTests {
         let result = try Run.program(
             Site.program, line.split(separator: " ").map(String.init), as: .ordinaryUser,
             environment: [
-                "SINGULARITY_CONFIGDIR": scratch.file("conf"), "SINGULARITY_CACHEDIR": scratch.file("cache"), "SINGULARITY_KEYSDIR": scratch.file("keys"),
+                "SINGULARITY_CONFIGDIR": scratch.file("conf"), "SINGULARITY_CACHEDIR": scratch.file("cache"),
+                "SINGULARITY_KEYSDIR": scratch.file("keys"),
             ], in: folder, timeout: 30)
         // Commands of keys end with 2, as the peers' do.
         #expect([1, 2, 255].contains(result.status), "\(line): \(result)")

@@ -35,6 +35,36 @@ enum Site {
     }
 }
 
+extension Site {
+    /// An image of the Debian image and packages of Debian, for tests that share it.
+    /// - Parameters:
+    ///   - name: of its folder.
+    ///   - packages: for apt-get.
+    ///   - files: lines of %files.
+    ///   - more: lines of %post, and further sections.
+    static func image(_ name: String, packages: String, files: [String] = [], more: String = "") throws -> String {
+        let path = "\(folder)/\(name)/\(name)"
+        try FileManager.default.createDirectory(atPath: "\(folder)/\(name)", withIntermediateDirectories: true)
+        let recipe = """
+            Bootstrap: localimage
+            From: \(try debian.get())
+            %files
+            \(files.joined(separator: "\n"))
+            %post
+                apt-get -qq update
+                DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \(packages) >/dev/null
+            \(more)
+
+            """
+        try recipe.write(toFile: path + ".def", atomically: true, encoding: .utf8)
+        let built = try Run.singularity(
+            "build", path + ".sif", path + ".def", environment: ["SINGULARITY_CACHEDIR": "\(folder)/\(name)/cache"])
+        try #require(built.status == 0, "\(built)")
+        chmod(path + ".sif", 0o644)
+        return path + ".sif"
+    }
+}
+
 /// A folder of one test, which goes away with it.
 final class Scratch {
     let path: String

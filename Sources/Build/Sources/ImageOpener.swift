@@ -44,7 +44,10 @@ public enum ImageOpener {
         case .ociArchive(let name): return try OCIArchive.open(name, platform: options.pull.platform)
         case .dockerArchive(let name): return try DockerArchive.open(name, platform: options.pull.platform)
         case .dockerDaemon(let name): return try DockerDaemon.open(name, options)
-        case .unsupported(let scheme): throw BuildError.refused("Unsupported transport type: \(scheme); there are docker://, oci:, oci-archive:, docker-archive:, docker-daemon:, oras://, library:// and http(s)://")
+        case .unsupported(let scheme):
+            throw BuildError.refused(
+                "Unsupported transport type: \(scheme); there are docker://, oci:, oci-archive:, docker-archive:, docker-daemon:, oras://, library:// and http(s)://"
+            )
         case .oras(let name), .library(let name), .web(let name): throw BuildError.refused("\(name) is an image file, not layers")
         case .path(let path):
             throw BuildError.badSource(path, why: "it is not an image address (docker://, oci:, oci-archive:, docker-archive:)")
