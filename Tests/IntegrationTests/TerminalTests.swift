@@ -39,7 +39,7 @@ struct TerminalTests {
         let result = try use(
             ["shell"] + options + [Site.debian.get()],
             [
-                .expect("Singularity> "), .type("sleep 4327\n"), .expect("sleep 4327"), .type("\u{3}"), .expect("Singularity> "),
+                .expect("Singularity> "), .type("echo rea''dy; sleep 4327\n"), .expect("ready"), .type("\u{3}"), .expect("Singularity> "),
                 // Files that were not read before are still served.
                 .type("wc -l < /etc/services || wc -l < /etc/passwd; ls /usr/share | wc -l; echo al''ive\n"), .expect("alive"),
                 .type("exit 5\n"),
@@ -85,7 +85,7 @@ struct TerminalTests {
     @Test(arguments: kinds) func nothingIsLeftWhenTheTerminalIsClosed(_ options: [String]) throws {
         let image = try Site.debian.get()
         let result = try use(
-            ["shell"] + options + [image], [.expect("Singularity> "), .type("sleep 4329\n"), .expect("sleep 4329"), .hangUp])
+            ["shell"] + options + [image], [.expect("Singularity> "), .type("echo rea''dy; sleep 4329\n"), .expect("ready"), .hangUp])
         #expect(result.status == 129, "\(result)")
         #expect(isGone("sleep 4329"))
     }

@@ -6,7 +6,7 @@ struct HealthKeeper {
     private var monitor: HealthMonitor
     private let program: ContainerInit.Program
     /// Gets the reports.
-    private let file: CInt
+    let file: CInt
     private var probe: HealthProbe?
     /// A check that has ended since the last step.
     private var ended: CInt?

@@ -12,10 +12,10 @@ extension ContainerInit {
     static func runInstance(
         _ program: Program, hasProgram: Bool, probe: Program?, _ settings: InstanceSettings, _ start: InstanceStart?
     ) throws(SystemError) -> Never {
-        var service = InstanceService(
-            program: program, restart: settings.restart, health: HealthKeeper(settings.health, probe, start?.healthFile))
+        let health = HealthKeeper(settings.health, probe, start?.healthFile)
+        var service = InstanceService(program: program, restart: settings.restart, health: health)
         if hasProgram { try service.start() }
-        Process.closeDescriptors(except: Set([start?.descriptor, start?.healthFile, service.executed].compactMap { $0 }))
+        Process.closeDescriptors(except: Set([start?.descriptor, health?.file, service.executed].compactMap { $0 }))
         Process.setName("sinit")
         if hasProgram { service.watchProbation() }
         start?.tellReady()
