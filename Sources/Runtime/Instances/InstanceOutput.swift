@@ -37,7 +37,8 @@ struct InstanceOutput {
 
     /// What an instance that could not be started has said on standard error.
     func complaint() -> [UInt8] {
-        if let keeper { Process.wait(for: keeper) }
+        // Without a PID namespace, something that has been left behind may still hold the log.
+        if let keeper { for _ in 0..<200 where waitpid(keeper, nil, WNOHANG) == 0 { usleep(5000) } }
         guard let file = try? OwnedDescriptor.open(paths.errors, O_RDONLY | O_NOFOLLOW) else { return [] }
         // A log that was begun anew is all of this instance.
         if lseek(file.rawValue, 0, SEEK_END) >= before { lseek(file.rawValue, before, SEEK_SET) } else { lseek(file.rawValue, 0, SEEK_SET) }
