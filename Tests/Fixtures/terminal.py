@@ -4,6 +4,7 @@
 terminal.py STEPS COMMAND...      STEPS is JSON: a list of [what, value]
     ["expect", TEXT]    waits until TEXT has been printed
     ["type", TEXT]      types TEXT
+    ["pause", SECONDS]  does nothing for so long
     ["size", [R, C]]    changes the window's size
     ["hang up", 0]      closes the terminal
 Prints what the terminal has shown, and ends with the command's status (128 and the signal).
@@ -41,6 +42,8 @@ for what, value in steps:
         position = shown.find(value.encode(), position) + len(value)
     elif what == "type":
         os.write(terminal, value.encode())
+    elif what == "pause":
+        time.sleep(value)
     elif what == "size":
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *value, 0, 0))
     elif what == "hang up":
