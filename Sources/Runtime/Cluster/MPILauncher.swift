@@ -1,14 +1,13 @@
 import Linux
 
-/// What starts the ranks of an MPI program: that of the job that this process is in, or those that this host has.
+/// What starts the ranks of an MPI program: that of the job that this process is in.
 package struct MPILauncher {
     /// `srun`, `mpirun` and the like.
     package var name: String
     /// What it tells its processes by.
     package var management: Set<ProcessManagement>
-    /// This process is one of many that it has started; nil where it is not running.
+    /// How many processes it has started; nil where it does not say.
     package var ranks: Int?
-    package var rank: Int?
 
     /// The one that has started this process; nil where none has.
     /// - Parameter environment: of this process.
@@ -22,7 +21,6 @@ package struct MPILauncher {
         if slurm, environment["SLURM_MPI_TYPE"] == "pmi2" { management.formUnion([.pmi1, .pmi2]) }
         func number(_ names: [String]) -> Int? { names.lazy.compactMap { environment[$0].flatMap { Int($0) } }.first }
         ranks = number(["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS", "FLUX_JOB_SIZE"])
-        rank = number(["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID", "FLUX_TASK_RANK"])
         self.management = management
         if environment["OMPI_COMM_WORLD_SIZE"] != nil {
             name = "mpirun of Open MPI"
@@ -37,18 +35,11 @@ package struct MPILauncher {
         }
     }
 
-    private init(name: String, management: Set<ProcessManagement>) {
-        self.name = name
-        self.management = management
-    }
-
-    /// The plug-ins of this host's srun, by what they are called.
-    package static func slurm() -> (launcher: MPILauncher, plugins: [String])? {
+    /// The plug-ins of this host's srun: what they understand, and what they are called.
+    package static func slurm() -> (management: Set<ProcessManagement>, names: [String])? {
         // Sites have it anywhere. It is printed on either stream, one name a line, with a headline.
         guard let result = try? ChildProcess.run(["srun", "--mpi=list"], errors: .inOutput) else { return nil }
-        return plugins(String(decoding: result.output, as: UTF8.self)).map {
-            (MPILauncher(name: "srun", management: $0.management), $0.names)
-        }
+        return plugins(String(decoding: result.output, as: UTF8.self))
     }
 
     /// What `srun --mpi=list` prints.

@@ -28,12 +28,13 @@ public struct MPIReport {
         for (name, value) in facts.environment where environment[name] == nil { environment[name] = value }
         self.init(
             name: path, image: ImageLibraries(RootView(image)), host: ImageLibraries(RootView(host)), environment: environment,
-            slurm: MPILauncher.slurm(), interconnects: Interconnect.ofHost)
+            slurm: MPILauncher.slurm()?.names, interconnects: Interconnect.ofHost)
     }
 
+    /// - Parameter slurm: the plug-ins of this host's srun; nil where there is none.
     package init(
         name: String, image: ImageLibraries, host: ImageLibraries, environment: [String: String],
-        slurm: (launcher: MPILauncher, plugins: [String])?, interconnects: [Interconnect]
+        slurm: [String]?, interconnects: [Interconnect]
     ) {
         let own = MPILibrary(image)
         let others = MPILibrary(host)
@@ -51,7 +52,7 @@ public struct MPIReport {
                     + (launcher.management.isEmpty
                         ? "without telling the ranks of each other" : "with \(Self.text(launcher.management, nil))"))
         }
-        if let slurm { add("srun", "--mpi=" + slurm.plugins.joined(separator: "|")) }
+        if let slurm { add("srun", "--mpi=" + slurm.joined(separator: "|")) }
         add("fast network", interconnects.isEmpty ? "none found: nodes talk over TCP" : interconnects.map(\.name).joined(separator: "; "))
         guard let own else {
             problems.append("the image has no MPI library that the loader would find: install one of the host's kind in it")
@@ -106,12 +107,12 @@ public struct MPIReport {
         return nil
     }
 
-    private mutating func judge(_ own: MPILibrary, _ slurm: (launcher: MPILauncher, plugins: [String]), _ name: String) {
-        if let plugin = Self.plugin(own, slurm.plugins) {
+    private mutating func judge(_ own: MPILibrary, _ slurm: [String], _ name: String) {
+        if let plugin = Self.plugin(own, slurm) {
             advice = "srun --mpi=\(plugin) -n 4 singularity exec \(name) PROGRAM"
         } else {
             problems.append(
-                "\(own.family.rawValue) in the image is started by \(Self.text(own.management, nil)), and this host's srun has \(slurm.plugins.joined(separator: ", ")): each rank would be a job of its own"
+                "\(own.family.rawValue) in the image is started by \(Self.text(own.management, nil)), and this host's srun has \(slurm.joined(separator: ", ")): each rank would be a job of its own"
             )
         }
     }

@@ -23,7 +23,7 @@ public enum HostCommandClient {
         let bytes = request.bytes
         guard bytes.count <= HostRequest.largest else { throw RuntimeError.badOption("\(name): the arguments and variables are too long") }
         guard clinux_send_descriptors(socket, [0, 1, 2], 3) == 0 else { throw SystemError.last("send descriptors") }
-        let size = (0..<4).map { UInt8(truncatingIfNeeded: bytes.count >> (8 * $0)) }
+        let size = withUnsafeBytes(of: UInt32(bytes.count).littleEndian) { Array($0) }
         try Files.writeAll(size + bytes, to: socket, name: HostCommands.socket)
         // The command is in no foreground of this terminal: what the terminal and others send to this process is for it.
         for number in [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH, SIGCONT] {

@@ -111,22 +111,13 @@ struct HostCommandServer {
     }
 
     private static func receive(_ client: CInt) -> HostRequest? {
-        func bytes(_ count: Int) -> [UInt8]? {
-            var out = [UInt8](repeating: 0, count: count)
-            var done = 0
-            while done < count {
-                let got = out.withUnsafeMutableBytes { buffer in
-                    retryingOnInterrupt { read(client, buffer.baseAddress.map { $0 + done }, count - done) }
-                }
-                if got <= 0 { return nil }
-                done += got
-            }
-            return out
-        }
-        guard let size = bytes(4) else { return nil }
-        let count = (0..<4).reduce(0) { $0 | Int(size[$1]) << (8 * $1) }
+        var size: UInt32 = 0
+        guard recv(client, &size, 4, CInt(MSG_WAITALL)) == 4 else { return nil }
+        let count = Int(UInt32(littleEndian: size))
         guard count <= HostRequest.largest else { return nil }
-        return bytes(count).flatMap { HostRequest($0) }
+        var bytes = [UInt8](repeating: 0, count: count)
+        guard recv(client, &bytes, count, CInt(MSG_WAITALL)) == count else { return nil }
+        return HostRequest(bytes)
     }
 
     /// - Parameter status: as wait(2) has it.

@@ -33,7 +33,8 @@ struct HealthKeeper {
     /// The program is new; what a check of the old one will say does not count.
     mutating func restarted(at time: Int) {
         if let probe {
-            kill(-probe.process, SIGKILL)
+            // One that was collected has no number any more.
+            if ended == nil { kill(-probe.process, SIGKILL) }
             _ = probe.finish(0, monitor.check)
         }
         probe = nil

@@ -41,7 +41,7 @@ struct InstanceOutput {
         if let keeper { for _ in 0..<200 where waitpid(keeper, nil, WNOHANG) == 0 { usleep(5000) } }
         guard let file = try? OwnedDescriptor.open(paths.errors, O_RDONLY | O_NOFOLLOW) else { return [] }
         // A log that was begun anew is all of this instance.
-        if lseek(file.rawValue, 0, SEEK_END) >= before { lseek(file.rawValue, before, SEEK_SET) } else { lseek(file.rawValue, 0, SEEK_SET) }
+        lseek(file.rawValue, lseek(file.rawValue, 0, SEEK_END) >= before ? before : 0, SEEK_SET)
         return (try? Files.read(file, name: paths.errors, limit: 1 << 20)) ?? []
     }
 }

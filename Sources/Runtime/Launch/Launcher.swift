@@ -18,6 +18,7 @@ public struct Launcher {
 
     public init(_ options: RunOptions, _ facts: HostFacts, extractionFolder: String, _ log: Log) {
         self.options = options
+        if options.scheduler { self.options.hostCommands = HostCommands(facts) }
         self.facts = facts
         self.extractionFolder = extractionFolder
         self.log = log
@@ -128,9 +129,8 @@ public struct Launcher {
 
     /// The process that runs commands of the host's scheduler; nil where none is wanted, or there are none.
     private func hostCommands() throws(RuntimeError) -> HostCommandServer? {
-        guard options.scheduler, options.configuration.has("allow scheduler") else { return nil }
-        let commands = HostCommands(facts)
-        return commands.paths.isEmpty ? nil : try HostCommandServer(commands)
+        guard let commands = options.hostCommands, !commands.paths.isEmpty, options.configuration.has("allow scheduler") else { return nil }
+        return try HostCommandServer(commands)
     }
 
     private func enter(_ identity: RunIdentity) throws(RuntimeError) {

@@ -53,10 +53,10 @@ struct Payload {
             exit(0)
         case .start(let arguments): return [app.map { $0 + "/scif/startscript" } ?? Self.scripts + "/startscript"] + arguments
         case .shell(let wanted, let isLogin):
-            if let wanted, access(wanted, X_OK) != 0 {
+            if let wanted {
+                if access(wanted, X_OK) == 0 { return [wanted] + (isLogin ? ["-l"] : []) }
                 log.warning("--shell \(wanted): the container has no such program; another shell is started")
             }
-            if let wanted, access(wanted, X_OK) == 0 { return [wanted] + (isLogin ? ["-l"] : []) }
             if isLogin, let shell = Self.loginShells.first(where: { access($0, X_OK) == 0 }) { return [shell, "-l"] }
             if access("/bin/bash", X_OK) == 0 { return ["/bin/bash", "--norc"] }
             if access("/bin/sh", X_OK) == 0 { return ["/bin/sh"] }

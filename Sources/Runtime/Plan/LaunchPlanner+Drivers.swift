@@ -20,20 +20,6 @@ extension LaunchPlanner {
         }
     }
 
-    /// The commands of the host's scheduler, which a process outside runs.
-    mutating func addScheduler() throws(RuntimeError) {
-        let commands = HostCommands(facts)
-        guard !commands.paths.isEmpty, let place = HostCommands.Place(getpid()) else {
-            warnings.append("--scheduler: no command of a scheduler is in PATH on this host")
-            return
-        }
-        for (source, destination) in try commands.mounts(place) {
-            bind(
-                source, destination, readOnly: source != place.socket, isRequired: true,
-                reason: source == place.script ? "runs on the host (--scheduler)" : "for commands that run on the host (--scheduler)")
-        }
-    }
-
     private mutating func add(_ found: DriverFiles, _ kind: DriverFiles.Kind) {
         guard !found.isEmpty else {
             warnings.append("--\(kind.name): no files of the driver were found on this host")

@@ -80,9 +80,10 @@ extension LaunchPlanner {
     }
 
     private var hasOwnNetwork: Bool {
+        if options.group != nil { return true }
         switch options.network {
-        case .host, .joined: options.group != nil
-        case .isolated, .connected: contains || options.group != nil
+        case .host, .joined: return false
+        case .isolated, .connected: return contains
         }
     }
 

@@ -152,6 +152,8 @@ public struct RunOptions: Sendable {
     public var limits = ResourceLimits()
     /// The host's scheduler can be asked from within.
     public var scheduler = false
+    /// What can be asked of it; found by the launcher.
+    var hostCommands: HostCommands?
     /// Root's /sbin/init of the image.
     public var boots = false
     /// What the container shall be known as, where it stays in the background.
