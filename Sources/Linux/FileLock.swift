@@ -32,7 +32,8 @@ public final class FileLock: Sendable {
     /// Does something with a file or directory that nobody uses, and that nobody can begin to use meanwhile.
     /// - Returns: whether it was done.
     public static func whenUnused(_ path: String, _ body: () -> Void) -> Bool {
-        guard let file = try? OwnedDescriptor.open(path, O_RDONLY), flock(file.rawValue, LOCK_EX | LOCK_NB) == 0,
+        // NFS locks alone only what is open for writing, which a directory cannot be.
+        guard let file = (try? OwnedDescriptor.open(path, O_RDWR)) ?? (try? OwnedDescriptor.open(path, O_RDONLY)), flock(file.rawValue, LOCK_EX | LOCK_NB) == 0,
             isNamed(file, path)
         else { return false }
         body()

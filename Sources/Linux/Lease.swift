@@ -4,7 +4,8 @@ import Glibc
 ///
 /// It needs only what any file system has, NFS included: creation that fails where the file is there (O_EXCL), rename,
 /// and times. The holder renews the file's time; a holder that is dead on this host, or has not renewed for a minute,
-/// loses it.
+/// loses it. Whether a process is alive can only be seen from its own PID namespace: to a container with another one,
+/// or to another machine of the same name, the holder is on another host.
 public final class Lease: Sendable {
     private let path: String
     private let content: String
@@ -29,14 +30,15 @@ public final class Lease: Sendable {
     }
 
     /// Seconds without renewal after which another host's lease has ended.
-    static let term = 60
+    public static let term = 60
 
     /// Takes the lease, nil where somebody alive holds it.
     /// - Parameter note: who that is, for people.
     /// - Throws: where the directory cannot be written.
     public static func take(_ path: String, note: String = "") throws(SystemError) -> Lease? {
         let process = "\(hostName) \(getpid()) \(ProcessStart.time(of: getpid()) ?? 0)"
-        let content = "\(process) \(UInt64.random(in: 0 ... .max)) \(time(nil)) \(note.replacing("\n", with: " "))\n"
+        let identity = "\(UInt64.random(in: 0 ... .max))@\(processSpace)"
+        let content = "\(process) \(identity) \(time(nil)) \(note.replacing("\n", with: " "))\n"
         for _ in 0..<3 {
             let raw = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
             if raw >= 0 {
@@ -84,13 +86,14 @@ public final class Lease: Sendable {
     }
 
     /// Who holds a lease; nil where nobody does.
-    public static func holder(_ path: String) -> Holder? {
+    /// - Parameter term: seconds without renewal after which another host's lease has ended.
+    public static func holder(_ path: String, term: Int = term) -> Holder? {
         guard var text = try? Files.readText(path), let status = Files.status(path) else { return nil }
         let isClosing = text.hasPrefix(closing)
         if isClosing { text.removeFirst(closing.count) }
         let words = text.split(separator: " ", maxSplits: 5, omittingEmptySubsequences: false)
         guard words.count >= 3, let process = pid_t(words[1]), let started = UInt64(words[2]) else { return nil }
-        let isOfThisHost = words[0] == hostName
+        let isOfThisHost = words[0] == hostName && words.count > 3 && words[3].hasSuffix("@" + processSpace)
         return Holder(
             host: String(words[0]), process: process, isOfThisHost: isOfThisHost, isClosing: isClosing,
             isAlive: isOfThisHost ? ProcessStart.time(of: process) == started : age(status, path) <= term,
@@ -147,6 +150,12 @@ public final class Lease: Sendable {
 
     /// The name of this host, as leases have it.
     public static var thisHost: String { hostName }
+
+    /// Which processes this one can see: its PID namespace, and the kernel since it was started.
+    private static let processSpace: String = {
+        let boot = ((try? Files.readText("/proc/sys/kernel/random/boot_id")) ?? "").prefix { $0 != "\n" }
+        return "\(boot)/\(Files.status("/proc/self/ns/pid")?.st_ino ?? 0)"
+    }()
 
     private static var hostName: String {
         var buffer = [CChar](repeating: 0, count: 256)

@@ -9,8 +9,9 @@ import Linux
 public struct BlobCache: Sendable {
     /// The cache's own folder.
     public let folder: String
-    /// Keeps others from cleaning up as long as this value is there.
-    private let use: FileLock?
+    /// Keep others from cleaning up as long as this value is there.
+    private let lock: FileLock?
+    private let use: CacheUse?
     /// Blobs of the whole site; nil for none.
     let site: SiteStore?
 
@@ -22,7 +23,23 @@ public struct BlobCache: Sendable {
         try Files.makeDirectories(folder + "/blobs/sha512", mode: 0o700)
         try Files.makeDirectories(folder + "/leases", mode: 0o700)
         try Files.makeDirectories(folder + "/tags", mode: 0o700)
-        use = if case .taken(let lock) = FileLock.share(folder) { lock } else { nil }
+        lock = if case .taken(let lock) = FileLock.share(folder) { lock } else { nil }
+        use = CacheUse(folder)
+    }
+
+    /// Runs `body` where no process of any host uses a cache.
+    /// - Returns: whether it ran.
+    public static func whenUnused(_ folder: String, _ body: () -> Void) -> Bool {
+        guard CacheUse.other(in: folder) == nil else { return false }
+        return FileLock.whenUnused(folder, body)
+    }
+
+    /// Makes a client of a network file system forget what it believes of a blob that was not there: it may remember
+    /// that for half a minute, but a directory that it changes itself is looked at anew (NFS: weak cache consistency,
+    /// RFC 1813 2.6).
+    func lookAnew(_ digest: Digest) {
+        let probe = "\(path(digest)).\(getpid()).\(UInt32.random(in: 0 ... .max))"
+        if mkdir(probe, 0o700) == 0 { rmdir(probe) }
     }
 
     /// Where a blob is or will be.

@@ -147,6 +147,7 @@ extension RegistryClient {
             if let lease = try Lease.take(cache.leasePath(download.digest)) {
                 defer { lease.release() }
                 // It may have come between the two looks.
+                cache.lookAnew(download.digest)
                 if let file = try Self.cached(download, in: cache) {
                     progress(Int(download.size))
                     return file

@@ -1,3 +1,4 @@
+import Foundation
 import Glibc
 import Linux
 
@@ -21,7 +22,7 @@ struct RateLimits: Sendable {
         guard let path = path(host), let text = try? Files.readText(path, limit: 64), let until = Int(text) else { return nil }
         let left = until - time(nil)
         // Another clock, or rubbish, must not stop anybody for ever.
-        guard left > 0, left <= Self.patience else { return nil }
+        guard left > 0, left <= Self.patience + 1 else { return nil }
         return left
     }
 
@@ -29,6 +30,18 @@ struct RateLimits: Sendable {
     func note(_ host: String, seconds: Int) {
         guard let path = path(host), seconds > 0 else { return }
         try? Files.makeDirectories(folder, mode: 0o700)
-        try? Files.replace(path, with: Array(String(time(nil) + min(seconds, Self.patience)).utf8), mode: 0o600)
+        // The clock's second has begun already.
+        try? Files.replace(path, with: Array(String(time(nil) + 1 + min(seconds, Self.patience)).utf8), mode: 0o600)
+    }
+
+    /// Seconds of a Retry-After header, which has a number or a date (RFC 9110 10.2.3); nil for anything else.
+    static func seconds(_ header: String) -> Int? {
+        if let number = Int(header) { return number }
+        let format = DateFormatter()
+        format.locale = Locale(identifier: "en_US_POSIX")
+        format.timeZone = TimeZone(secondsFromGMT: 0)
+        format.dateFormat = "EEE, dd MMM yyyy HH:mm:ss 'GMT'"
+        guard let date = format.date(from: header) else { return nil }
+        return max(0, Int(date.timeIntervalSince1970) - time(nil))
     }
 }

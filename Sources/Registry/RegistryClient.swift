@@ -145,7 +145,7 @@ public actor RegistryClient {
                 case 401, 403: throw RegistryError.unauthorized(reference: "\(reference)", detail: detail)
                 case 404: throw RegistryError.notFound(reference: "\(reference)", detail: detail)
                 case 429:
-                    let seconds = response.headers.first(name: "Retry-After").flatMap { Int($0) }
+                    let seconds = response.headers.first(name: "Retry-After").flatMap(RateLimits.seconds)
                     fault = RegistryError.tooManyRequests(host: endpoint.host, retryAfter: seconds)
                     limits.note(endpoint.host, seconds: seconds ?? 1 << attempt)
                     if (seconds ?? 0) > RateLimits.patience { throw fault }

@@ -144,6 +144,23 @@ struct BadRegistryTests {
         }
     }
 
+    /// Some registries name the time instead (RFC 9110 10.2.3).
+    @Test func aTimeToComeBackIsWaitedFor() throws {
+        try withRegistry { registry, scratch in
+            try registry.add(layers: [try SmallImage.base().finished])
+            let count = Counter()
+            let end = Date(timeIntervalSince1970: (Date().timeIntervalSince1970 + 5).rounded(.down))
+            let text = try Run.program("/bin/date", ["-u", "-R", "-d", "@\(Int(end.timeIntervalSince1970))"]).output
+                .replacing("+0000\n", with: "GMT")
+            registry.answer { request in
+                request.path.contains("/manifests/") && count.next() == 1
+                    ? FakeRegistry.Response(status: 429, headers: ["Retry-After": text]) : nil
+            }
+            #expect(try build(registry, in: scratch).status == 0)
+            #expect(Date() >= end)
+        }
+    }
+
     /// What one process was told, the others of the user know.
     @Test func aLimitIsMetOnceForAll() throws {
         try withRegistry { registry, scratch in

@@ -26,6 +26,7 @@ final class FakeRegistry: @unchecked Sendable {
     private var manifests: [String: (type: String, body: [UInt8])] = [:]
     private var log: [Request] = []
     private var hook: (@Sendable (Request) -> Response?)?
+    private var rate: Int?
 
     var address: String { "127.0.0.1:\(port)" }
 
@@ -57,6 +58,9 @@ final class FakeRegistry: @unchecked Sendable {
 
     /// Answers first; nil leaves the request to the registry.
     func answer(_ hook: @escaping @Sendable (Request) -> Response?) { lock.withLock { self.hook = hook } }
+
+    /// Sends no more than so many bytes a second on each connection.
+    func limit(to rate: Int) { lock.withLock { self.rate = rate } }
 
     static func digest(_ bytes: [UInt8]) -> String { "sha256:" + SHA256.hash(data: bytes).map { String(format: "%02x", $0) }.joined() }
 
@@ -129,11 +133,14 @@ final class FakeRegistry: @unchecked Sendable {
             for (name, value) in response.headers { head += "\(name): \(value)\r\n" }
             var bytes = Array((head + "\r\n").utf8)
             if request.method != "HEAD" { bytes += response.body.prefix(response.breaksAfter ?? .max) }
+            let rate = lock.withLock { self.rate }
+            let piece = rate.map { max($0 / 50, 1) } ?? .max
             var done = 0
             while done < bytes.count {
-                let count = bytes[done...].withUnsafeBytes { send(connection, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+                let count = bytes[done...].withUnsafeBytes { send(connection, $0.baseAddress, min($0.count, piece), Int32(MSG_NOSIGNAL)) }
                 if count <= 0 { return }
                 done += count
+                if rate != nil { usleep(20_000) }
             }
             if response.breaksAfter != nil { return }
         }

@@ -94,6 +94,59 @@ struct LifetimeTests {
         expectNothingLeft()
     }
 
+    /// A batch system that suspends a job stops all its processes.
+    @Test(arguments: [[], ["--pid"], ["--private-mount"]], [SIGCONT, SIGKILL])
+    func aSuspendedJobGoesOnOrEnds(_ options: [String], _ signal: Int32) throws {
+        let live = try start(options, "echo ready; sleep 0.2; cat /usr/bin/perl | wc -c; exit 7")
+        #expect(live.waitFor("ready"))
+        let all = servers() + Self.descendants(live.identifier)
+        for pid in all { kill(pid, SIGSTOP) }
+        usleep(1_000_000)
+        for pid in all.reversed() { kill(pid, signal) }
+        #expect(live.finish(timeout: 10).status == (signal == SIGCONT ? 7 : 137))
+        expectNothingLeft()
+    }
+
+    /// A process and all that come of it.
+    private static func descendants(_ pid: pid_t) -> [pid_t] {
+        let children = (try? String(contentsOfFile: "/proc/\(pid)/task/\(pid)/children", encoding: .utf8)) ?? ""
+        return [pid] + children.split(separator: " ").compactMap { pid_t($0) }.flatMap(descendants)
+    }
+
+    /// Makes a control group with little memory, as a batch system gives a job one; nil where there can be none.
+    private static func smallGroup() -> String? {
+        for (root, limit) in [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")] {
+            let group = "\(root)/singularity-test-\(getpid())"
+            guard Site.isRoot, mkdir(group, 0o755) == 0 else { continue }
+            if (try? "209715200".write(toFile: "\(group)/\(limit)", atomically: false, encoding: .utf8)) != nil { return group }
+            rmdir(group)
+        }
+        return nil
+    }
+
+    private static let mayLimit = smallGroup().map { rmdir($0) == 0 } ?? false
+
+    @Test(.enabled(if: mayLimit, "needs root and writable control groups"), arguments: [[], ["--pid"], ["--private-mount"]])
+    func aJobThatTakesTooMuchMemoryIsKilledAlone(_ options: [String]) throws {
+        let group = try #require(Self.smallGroup())
+        defer { _ = Wait.until(5) { rmdir(group) == 0 } }
+        let image = try Self.image.get()
+        let within = "echo $$ > \(group)/cgroup.procs; exec setpriv --reuid \(Site.user) --regid \(Site.user) --init-groups "
+        func run(_ script: String) throws -> Run {
+            try Run.program(
+                "/bin/sh", ["-c", within + "\"$@\"", "sh", Site.program, "exec"] + options + [image, "sh", "-c", script],
+                environment: ["HOME": "/home/\(Site.user)"])
+        }
+        // The program of the container is what the kernel kills, and the container ends as it would without one.
+        let alone = try run("exec python3 -c 'x = bytearray(1 << 30); print(len(x))'")
+        #expect(alone.status == 137 && alone.output == "", "\(alone)")
+        expectNothingLeft()
+        // A script whose child is killed goes on, and has its files.
+        let script = try run("python3 -c 'x = bytearray(1 << 30)'; echo $?; cat /usr/bin/perl | wc -c")
+        #expect(script.status == 0 && script.output.hasPrefix("137\n") && script.output.split(separator: "\n").count == 2, "\(script)")
+        expectNothingLeft()
+    }
+
     @Test func closingAllDescriptorsDoesNoHarm() throws {
         let result = try Run.singularity(
             "exec", Self.image.get(), "python3", "-c", "import os; os.closerange(3, 4096); print(len(os.listdir('/usr/bin')) > 100)",

@@ -2,6 +2,7 @@ import Build
 import CommandSyntax
 import Glibc
 import Linux
+import Registry
 
 let cacheCommands = [
     Command(
@@ -146,13 +147,12 @@ struct CacheEntry {
     /// - Returns: false where somebody uses it.
     func remove() -> Bool {
         // Blobs are in use as long as anybody fetches or builds; an open image stays readable without its name.
-        let lockPath = kind == .blob ? UserFolders.cache + "/blob" : path
         func removeNow() { if kind == .layer { LayerCache.remove(path) } else { Files.removeTree(path) } }
         if kind == .image {
             removeNow()
             return true
         }
-        return FileLock.whenUnused(lockPath, removeNow)
+        return kind == .blob ? BlobCache.whenUnused(UserFolders.cache + "/blob", removeNow) : FileLock.whenUnused(path, removeNow)
     }
 
     // MARK: Text
