@@ -96,6 +96,8 @@ int clinux_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 
 
 int clinux_set_undumpable(void) { return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
 
+int clinux_adopt_orphans(void) { return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
+
 int clinux_set_name(const char *name) { return prctl(PR_SET_NAME, name, 0, 0, 0); }
 
 int clinux_close_range(unsigned int first, unsigned int last, unsigned int flags) {

@@ -33,7 +33,8 @@ public final class FileLock: Sendable {
     /// - Returns: whether it was done.
     public static func whenUnused(_ path: String, _ body: () -> Void) -> Bool {
         // NFS locks alone only what is open for writing, which a directory cannot be.
-        guard let file = (try? OwnedDescriptor.open(path, O_RDWR)) ?? (try? OwnedDescriptor.open(path, O_RDONLY)), flock(file.rawValue, LOCK_EX | LOCK_NB) == 0,
+        guard let file = (try? OwnedDescriptor.open(path, O_RDWR)) ?? (try? OwnedDescriptor.open(path, O_RDONLY)),
+            flock(file.rawValue, LOCK_EX | LOCK_NB) == 0,
             isNamed(file, path)
         else { return false }
         body()

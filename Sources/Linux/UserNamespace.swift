@@ -15,6 +15,17 @@ public enum UserNamespace {
         try writeMaps(inside: inside, outside: outside)
     }
 
+    /// Whether this process may make one; tried in a child.
+    public static var isAvailable: Bool {
+        let child = try? Process.fork {
+            do throws(SystemError) {
+                try enter(inside: (0, 0))
+                _exit(0)
+            } catch { _exit(1) }
+        }
+        return child.map { Process.wait(for: $0) == 0 } ?? false
+    }
+
     static func writeMaps(inside: (uid: UInt32, gid: UInt32), outside: (uid: UInt32, gid: UInt32)) throws(SystemError) {
         // An unprivileged process may map its own group only where it has given up changing its list of groups.
         try write("deny", "/proc/self/setgroups")

@@ -29,7 +29,8 @@ public struct HostCheck: Sendable {
         let canMount = findings[1].verdict == .works
         findings.append(fuse(canMount: canMount))
         findings.append(overlay(canMount: canMount))
-        findings += [subordinateIDs(), processOne(), temporaryDirectory()]
+        findings.append(processes(canMount: canMount))
+        findings += [subordinateIDs(), processOne(), sessionDirectory(canMount: canMount)]
         return findings
     }
 
@@ -155,6 +156,32 @@ public struct HostCheck: Sendable {
             ])
     }
 
+    private func processes(canMount: Bool) -> Finding {
+        let subject = "new /proc"
+        guard canMount else {
+            return Finding(subject: subject, verdict: .refused, detail: "not tried: nothing can be mounted", remedies: [])
+        }
+        let code = trial {
+            let entered = enter()
+            if entered != 0 { return entered }
+            do throws(SystemError) {
+                // A new instance is that of the PID namespace for children.
+                try Namespaces.pid.unshare()
+                _ = try DetachedMount("proc", [.noSuid, .noDev, .noExec])
+                return 0
+            } catch { return error.errno }
+        }
+        if code == 0 {
+            return Finding(subject: subject, verdict: .works, detail: "--pid and instances show their own processes", remedies: [])
+        }
+        return Finding(
+            subject: subject, verdict: .degraded, detail: SystemError("mount", errno: code).description,
+            remedies: [
+                "administrator: this host hides parts of /proc; Docker: --security-opt systempaths=unconfined; Kubernetes: securityContext.procMount: Unmasked",
+                "user: nothing has to be done: --pid and instances show the /proc outside, in which their processes have other numbers",
+            ])
+    }
+
     private func subordinateIDs() -> Finding {
         let subject = "subordinate ids"
         guard getuid() != 0 else { return Finding(subject: subject, verdict: .works, detail: "not needed by root", remedies: []) }
@@ -176,7 +203,10 @@ public struct HostCheck: Sendable {
             remedies: [])
     }
 
-    private func temporaryDirectory() -> Finding {
+    private func sessionDirectory(canMount: Bool) -> Finding {
+        guard canMount else {
+            return Finding(subject: "session directory", verdict: .refused, detail: "not tried: nothing can be mounted", remedies: [])
+        }
         let places = Session.places.filter(Files.isDirectory)
         return Finding(
             subject: "session directory", verdict: places.isEmpty ? .refused : .works,

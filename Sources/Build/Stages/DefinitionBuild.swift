@@ -139,6 +139,11 @@ public struct DefinitionBuild {
     /// Runs the image's own test.
     private func test(_ stage: StageBuild, _ image: String) throws {
         guard options.runsTests, options.runs(.test), stage.stage.section(.test) != nil else { return }
+        guard stage.identity.mayRunContainers else {
+            do { return try stage.test() } catch let BuildError.section(failure) {
+                throw BuildError.refused("\(failure.sentence)\nThe image is not kept (--notest leaves the test out)")
+            }
+        }
         log.info("Running testscript")
         let child = try Process.fork {
             Process.dieWithParent()

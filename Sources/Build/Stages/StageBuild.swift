@@ -326,7 +326,9 @@ final class StageBuild {
     /// Makes a directory of all there is, for a host that lays no overlay over an image where the changes shall go.
     private func unpack(_ run: inout SectionRun, because cause: String) throws {
         log.warning(
-            "the section runs in an unpacked copy, as this host has no view of an image with changes in \(temporary.path) (\(cause)): a directory of a local disk (--tmpdir) may help, and `singularity doctor` tells more"
+            !identity.mayRunContainers
+                ? "the section runs in an unpacked copy by chroot, without /proc and without namespaces: \(cause). `singularity doctor` names the remedy"
+                : "the section runs in an unpacked copy, as this host has no view of an image with changes in \(temporary.path) (\(cause)): a directory of a local disk (--tmpdir) may help, and `singularity doctor` tells more"
         )
         let path = run.work.path + "/tree"
         try BuildChild.run(log) {

@@ -76,6 +76,8 @@ int clinux_fork(void);
 int clinux_die_with_parent(int number);
 int clinux_no_new_privileges(void);
 int clinux_set_undumpable(void);
+/* PR_SET_CHILD_SUBREAPER */
+int clinux_adopt_orphans(void);
 int clinux_set_name(const char *name);
 
 int clinux_close_range(unsigned int first, unsigned int last, unsigned int flags);

@@ -47,7 +47,7 @@ struct PreparedMounts {
                 let tree = try DetachedMount(copyOf: source, recursive: true)
                 try restrict(tree, source, readOnly: false)
                 return tree
-            case .proc: return try DetachedMount("proc", [.noSuid, .noDev, .noExec])
+            case .proc: return try processes(log)
             case .sysfs:
                 if let own = try? DetachedMount("sysfs", [.noSuid, .noDev, .noExec, .readOnly]) { return own }
                 return try DetachedMount(copyOf: "/sys", recursive: true)
@@ -55,6 +55,18 @@ struct PreparedMounts {
             }
         } catch {
             return try report(error, mount, log)
+        }
+    }
+
+    /// A /proc for the new PID namespace. What hides parts of the host's, as Docker and Kubernetes do, forbids new ones: then
+    /// the host's is shown, in which a process finds itself under another number.
+    private static func processes(_ log: Log) throws(SystemError) -> DetachedMount {
+        do { return try DetachedMount("proc", [.noSuid, .noDev, .noExec]) } catch {
+            guard error.errno == EPERM else { throw error }
+            log.warning(
+                "parts of /proc are hidden here, as in a container of Docker or Kubernetes, and so the kernel allows no new one: /proc shows the processes outside as well, with their own numbers. `singularity doctor` names the remedy"
+            )
+            return try DetachedMount(copyOf: "/proc", recursive: true)
         }
     }
 

@@ -4,7 +4,7 @@ import Linux
 
 /// Who a build section is, and how owners that it sets are kept.
 public enum BuildIdentity: Sendable, Equatable {
-    /// Root of the host, without a user namespace.
+    /// Root of the host, or of a container that lets it make no user namespace.
     case root
     /// Root of a user namespace with the user's subordinate ids, which exist there.
     case ranges(SubordinateIDs)
@@ -15,12 +15,15 @@ public enum BuildIdentity: Sendable, Equatable {
     /// - Parameter ignoresRanges: owners are recorded although there are subordinate ids.
     public static func available(ignoresRanges: Bool = false) -> BuildIdentity {
         let facts = HostFacts.current()
-        if facts.mayMount && facts.uid == 0 { return .root }
+        if facts.uid == 0 && (facts.mayMount || !UserNamespace.isAvailable) { return .root }
         if !ignoresRanges, let account = facts.account, let ids = SubordinateIDs.of(user: account.name, uid: facts.uid) {
             return .ranges(ids)
         }
         return .recorded
     }
+
+    /// Whether this host lets images run as containers. Where it does not, a section runs in an unpacked tree by chroot(2).
+    public var mayRunContainers: Bool { self != .root || !ChangedRoot.isNeeded }
 
     /// Enters the user namespace. Only for a process with one thread.
     public func enter() throws(RuntimeError) {

@@ -40,7 +40,7 @@ struct SectionRoot {
     /// Whether a new instance of /proc can be had, and with it a PID namespace.
     var mayHaveProcesses: Bool {
         // What hides parts of /proc forbids new ones in a user namespace; then the host's processes are seen.
-        guard run.identity != .root else { return true }
+        guard run.identity != .root else { return !ChangedRoot.isNeeded }
         let child = try? Process.fork {
             do throws(SystemError) {
                 try Namespaces.mount.union(.pid).unshare()
@@ -170,9 +170,12 @@ struct SectionRoot {
         return mounts
     }
 
+    /// What a section needs to find other hosts.
+    static let nameServiceFiles = ["/etc/resolv.conf", "/etc/hosts"]
+
     /// Name service files of the host, unless a bind covers them.
     private var files: [(path: String, content: [UInt8])] {
-        ["/etc/resolv.conf", "/etc/hosts"].compactMap { path in
+        Self.nameServiceFiles.compactMap { path in
             if run.binds.contains(where: { $0.destination == path }) { return nil }
             guard Files.status(Session.root + path) != nil else { return nil }
             guard let content = try? Files.read(path, limit: 1 << 20) else { return nil }

@@ -133,6 +133,7 @@ public struct SectionRun: Sendable {
         signal(SIGCHLD, SIG_DFL)
         umask(0)
         try work.prepare(isRecorded: identity == .recorded, in: writableTree)
+        let changedRoot = try ChangedRoot.isNeeded ? changeRoot() : nil
         if place == .container { try writeScript() }
         var means: [SectionRoot.Layer] = []
         // A host without /dev/fuse has no view to offer, as one without overlays.
@@ -154,7 +155,9 @@ public struct SectionRun: Sendable {
             do {
                 // A process that makes a PID namespace can have no threads afterwards, and the worker needs some.
                 if usesNewPID { try Self.becomeInit() }
-                if try root.enter(box, newPID: usesNewPID) {
+                if let changedRoot {
+                    if place == .container { try changedRoot.enter() }
+                } else if try root.enter(box, newPID: usesNewPID) {
                     log.warning("the kernel lays no overlay over an image in \(self.work.path); fuse-overlayfs does it, which is slower")
                     try Files.writeAll(Array(Self.fuseMark.utf8), to: failure[1], name: "pipe")
                 }
@@ -174,6 +177,7 @@ public struct SectionRun: Sendable {
         means = []
         let message = String(decoding: try Files.read(told, name: "pipe"), as: UTF8.self)
         let status = Process.wait(for: child)
+        changedRoot?.leave()
         if message.hasPrefix("overlay ") { throw OverlayRefused(cause: RuntimeError.badOption(String(message.dropFirst(8)))) }
         let usesFuse = message == Self.fuseMark
         if !message.isEmpty && !usesFuse { exit(Self.failureStatus) }
@@ -197,6 +201,22 @@ public struct SectionRun: Sendable {
         }
         Process.closeDescriptors(except: [])
         _exit(Process.exitCode(Process.wait(for: pid)))
+    }
+
+    /// Makes the tree ready where there is nothing but chroot(2).
+    private func changeRoot() throws -> ChangedRoot {
+        guard let tree = writableTree else {
+            throw OverlayRefused(cause: RuntimeError.badOption("root may neither mount here nor make a user namespace"))
+        }
+        guard binds.isEmpty else {
+            throw RuntimeError.badOption(
+                "--bind: root may mount nothing here; %files copies what a section needs, and `singularity doctor` names the remedy")
+        }
+        if place == .host {
+            unlink(self.work.hostRoot)
+            guard symlink(tree, self.work.hostRoot) == 0 else { throw SystemError.last("link \(self.work.hostRoot)") }
+        }
+        return try ChangedRoot(tree)
     }
 
     private func writeScript() throws(SystemError) {
