@@ -42,7 +42,14 @@ public struct CredentialStore: Sendable {
     /// The credentials for a repository, nil to ask anonymously.
     public func credential(registry: String, repository: String) throws(RegistryError) -> Credential? {
         if let explicit { return explicit }
-        guard let (path, config) = try loadConfig() else { return nil }
+        for path in files where Files.status(path) != nil {
+            if let found = try credential(in: path, registry: registry, repository: repository) { return found }
+        }
+        return nil
+    }
+
+    private func credential(in path: String, registry: String, repository: String) throws(RegistryError) -> Credential? {
+        guard let config = try load(path) else { return nil }
         let isHub = registry == ImageReference.dockerHub || registry == "docker.io"
         let key = isHub ? "https://index.docker.io/v1/" : registry
         let helper = config.credHelpers?[registry] ?? config.credHelpers?[key] ?? config.credsStore
@@ -56,16 +63,22 @@ public struct CredentialStore: Sendable {
         return nil
     }
 
-    private func loadConfig() throws(RegistryError) -> (String, ConfigFile)? {
-        let candidates =
-            authFile.map { [$0] } ?? [
-                "\(home)/.singularity/docker-config.json", "\(home)/.apptainer/docker-config.json", "\(home)/.docker/config.json",
-            ]
-        guard let path = candidates.first(where: { Files.status($0) != nil }) else { return nil }
+    /// Where this program, the peers, Docker and Podman (containers-auth.json(5)) keep what was said at a login.
+    private var files: [String] {
+        if let authFile { return [authFile] }
+        var files = [
+            "\(home)/.singularity/docker-config.json", "\(home)/.apptainer/docker-config.json",
+            (Environment["DOCKER_CONFIG"] ?? "\(home)/.docker") + "/config.json",
+        ]
+        if let folder = Environment["XDG_RUNTIME_DIR"] { files.append(folder + "/containers/auth.json") }
+        return files + ["\(home)/.config/containers/auth.json"]
+    }
+
+    private func load(_ path: String) throws(RegistryError) -> ConfigFile? {
         do {
             let bytes = try Files.read(path, limit: 4 << 20)
             if bytes.allSatisfy({ $0 == 0x20 || $0 == 0x0a }) { return nil }
-            return (path, try JSONDecoder().decode(ConfigFile.self, from: Data(bytes)))
+            return try JSONDecoder().decode(ConfigFile.self, from: Data(bytes))
         } catch let error as SystemError { throw .system(error) } catch {
             throw .credentials("the credentials file \(path) is not valid JSON of Docker's form: correct it or remove it")
         }

@@ -100,7 +100,7 @@ public actor RegistryClient {
         accept: (UInt) -> Bool = { $0 < 300 }
     ) async throws -> HTTPClientResponse {
         var last: any Error = RegistryError.unreachable(host: reference.host, why: "no answer")
-        for endpoint in mirrors.endpoints(for: reference) {
+        for endpoint in try mirrors.endpoints(for: reference) {
             do {
                 return try await request(method, path, reference, endpoint, headers: headers, accept: accept)
             } catch {

@@ -15,6 +15,8 @@ public enum RegistryError: Error, CustomStringConvertible {
     case badDocument(what: String, why: String)
     case noPlatform(wanted: String, reference: String, available: [String])
     case offline(String)
+    /// A configuration file forbids the registry.
+    case blocked(reference: String, by: String)
     case credentials(String)
     case system(SystemError)
 
@@ -40,6 +42,8 @@ public enum RegistryError: Error, CustomStringConvertible {
         case .noPlatform(let wanted, let reference, let available):
             "no child with platform \(wanted) in index \(reference); it has \(available.joined(separator: ", ")): choose one with --platform or --arch"
         case .offline(let what): "\(what) is not in the cache and --offline forbids to ask the network: pull it once without --offline"
+        case .blocked(let reference, let file):
+            "\(reference) may not be fetched: \(file) blocks its registry (blocked = true); take an image from another one, or ask who keeps the file"
         case .credentials(let why): why
         case .system(let error): "\(error)"
         }
