@@ -17,6 +17,7 @@ public protocol BlockSource: AnyObject, Sendable {
 }
 
 extension BlockSource {
+    /// Nothing, for a source that is no plain range of a file.
     public var filePosition: (descriptor: CInt, offset: UInt64)? { nil }
 }
 
@@ -28,6 +29,7 @@ public enum BlockError: Error, CustomStringConvertible {
     /// What the bytes are made of cannot be read.
     case unreadable(name: String, why: String)
 
+    /// One sentence that names the source.
     public var description: String {
         switch self {
         case .unreadable(let name, let why): "\(name): \(why)"
@@ -78,9 +80,13 @@ extension BlockSource {
 
 /// A file, read with pread(2).
 public final class FileSource: BlockSource {
+    /// Bytes, when the file was opened.
     public let size: UInt64
+    /// The path, for messages.
     public let name: String
+    /// The open file.
     public let descriptor: SharedDescriptor
+    /// The file from its start.
     public var filePosition: (descriptor: CInt, offset: UInt64)? { (descriptor.rawValue, 0) }
 
     /// Takes an open regular file or block device.
@@ -110,6 +116,7 @@ public final class FileSource: BlockSource {
         try self.init(SharedDescriptor(file), name: path)
     }
 
+    /// Reads with pread(2).
     public func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(BlockError) {
         var done = 0
         while done < buffer.count {
@@ -126,11 +133,15 @@ public final class FileSource: BlockSource {
 
 /// A window of another source, such as a partition of a SIF.
 public final class SliceSource: BlockSource {
+    /// The source that this is a part of.
     public let base: any BlockSource
     /// Where the window starts in ``base``, bytes.
     public let offset: UInt64
+    /// Bytes of the part.
     public let size: UInt64
+    /// The name of the whole, for messages.
     public var name: String { base.name }
+    /// Where the part is in its file, where the whole is one.
     public var filePosition: (descriptor: CInt, offset: UInt64)? {
         base.filePosition.map { ($0.descriptor, $0.offset + offset) }
     }
@@ -145,6 +156,7 @@ public final class SliceSource: BlockSource {
         self.size = size
     }
 
+    /// Reads at a position within the part.
     public func read(into buffer: UnsafeMutableRawBufferPointer, at position: UInt64) throws(BlockError) {
         guard position <= size, UInt64(buffer.count) <= size - position else {
             throw .outOfBounds(name: name, offset: position, needed: buffer.count, size: size)
@@ -156,14 +168,18 @@ public final class SliceSource: BlockSource {
 /// Bytes in memory.
 public final class MemorySource: BlockSource {
     private let storage: [UInt8]
+    /// For messages.
     public let name: String
+    /// Bytes in memory.
     public var size: UInt64 { UInt64(storage.count) }
 
+    /// - Parameter name: for messages.
     public init(_ bytes: [UInt8], name: String = "memory") {
         storage = bytes
         self.name = name
     }
 
+    /// Copies from memory.
     public func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(BlockError) {
         guard offset <= size, UInt64(buffer.count) <= size - offset else {
             throw .outOfBounds(name: name, offset: offset, needed: buffer.count, size: size)

@@ -34,15 +34,18 @@ public final class FileStream: SkippingStream {
     fileprivate let descriptor: OwnedDescriptor
     private let name: String
 
+    /// - Parameter name: for messages.
     public init(_ descriptor: consuming OwnedDescriptor, name: String) {
         self.descriptor = descriptor
         self.name = name
     }
 
+    /// Opens a file to be read from its start.
     public convenience init(path: String) throws(SystemError) {
         self.init(try OwnedDescriptor.open(path), name: path)
     }
 
+    /// Reads with read(2).
     public func read(into buffer: UnsafeMutableRawBufferPointer) throws -> Int {
         let raw = descriptor.rawValue
         let count = retryingOnInterrupt { Glibc.read(raw, buffer.baseAddress, buffer.count) }
@@ -52,6 +55,8 @@ public final class FileStream: SkippingStream {
 }
 
 extension FileStream {
+    /// Passes over bytes by lseek(2), where the file can be sought.
+    /// - Returns: bytes passed over.
     public func skip(_ count: Int64) -> Int64 {
         let raw = descriptor.rawValue
         let here = lseek(raw, 0, SEEK_CUR)
@@ -70,12 +75,14 @@ public final class SourceStream: ByteStream {
     private var position: UInt64
     private let end: UInt64
 
+    /// - Parameter offset: where the stream begins in the source, bytes.
     public init(_ source: any BlockSource, from offset: UInt64 = 0) {
         self.source = source
         position = offset
         end = source.size
     }
 
+    /// Reads the next bytes of the source.
     public func read(into buffer: UnsafeMutableRawBufferPointer) throws -> Int {
         let count = Int(min(UInt64(buffer.count), end - min(position, end)))
         if count == 0 { return 0 }
@@ -90,8 +97,10 @@ public final class MemoryStream: ByteStream {
     private let bytes: [UInt8]
     private var position = 0
 
+    /// A stream of bytes in memory.
     public init(_ bytes: [UInt8]) { self.bytes = bytes }
 
+    /// Copies the next bytes.
     public func read(into buffer: UnsafeMutableRawBufferPointer) throws -> Int {
         let count = min(buffer.count, bytes.count - position)
         bytes.withUnsafeBytes {

@@ -5,18 +5,24 @@ public struct TruncatedError: Error, CustomStringConvertible {
     /// Bytes that the field takes.
     public let needed: Int
 
+    /// - Parameters:
+    ///   - offset: where reading began, bytes.
+    ///   - needed: bytes that were to be read there.
     public init(offset: Int, needed: Int) {
         self.offset = offset
         self.needed = needed
     }
 
+    /// Tells where the structure ends too early.
     public var description: String { "structure is cut short: \(needed) bytes needed at offset \(offset)" }
 }
 
 /// Where in a little-endian structure the next field starts; every read is bounds-checked.
 public struct Cursor {
+    /// Bytes into the structure.
     public private(set) var offset: Int
 
+    /// - Parameter offset: where reading begins, bytes.
     public init(at offset: Int = 0) { self.offset = offset }
 
     /// Reads one little-endian integer.

@@ -84,6 +84,7 @@ public final class ReadAheadStream: ByteStream, @unchecked Sendable {
         }
     }
 
+    /// Takes what the thread has read, and waits for it where there is nothing yet.
     public func read(into buffer: UnsafeMutableRawBufferPointer) throws -> Int {
         while true {
             if let current, current.position < current.count {

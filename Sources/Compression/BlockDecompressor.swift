@@ -17,6 +17,7 @@ public final class BlockDecompressor {
     /// Memory that a hostile xz or lzma header may make the decoder take, bytes.
     private static let memoryLimit: UInt64 = 64 << 20
 
+    /// - Throws: ``CompressionError`` where the library gives no memory.
     public init(_ compressor: Compressor) throws(CompressionError) {
         self.compressor = compressor
         switch compressor {

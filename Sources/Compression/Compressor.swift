@@ -7,6 +7,7 @@ public enum Compressor: UInt16, Sendable, CaseIterable {
     case lz4 = 5
     case zstd = 6
 
+    /// - Parameter name: as `mksquashfs -comp` has it, such as `zstd`; nil for any other.
     public init?(name: String) {
         guard let found = Self.allCases.first(where: { $0.name == name }) else { return nil }
         self = found
@@ -54,6 +55,7 @@ public enum CompressionError: Error, CustomStringConvertible {
     case unsupported(String)
     case outOfMemory
 
+    /// The name, as `mksquashfs -comp` has it.
     public var description: String {
         switch self {
         case .corrupt(let format, let detail): "corrupt \(format) data (\(detail))"

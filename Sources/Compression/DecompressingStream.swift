@@ -11,6 +11,8 @@ public enum StreamFormat: String, Sendable {
     /// Bytes that ``init(firstBytes:)`` wants to see.
     public static let probeLength = 6
 
+    /// Recognizes a format by its magic number.
+    /// - Parameter bytes: the first 6 at least, where there are so many.
     public init(firstBytes bytes: [UInt8]) {
         if bytes.starts(with: [0x1f, 0x8b]) {
             self = .gzip
@@ -30,6 +32,7 @@ public enum StreamFormat: String, Sendable {
 
 /// Plain bytes of a compressed stream: all members and frames, one after the other.
 public final class DecompressingStream: ByteStream {
+    /// How the bytes below are compressed.
     public let format: StreamFormat
     private let input: any ByteStream
     private let decoder: any StreamDecoder
@@ -63,6 +66,7 @@ public final class DecompressingStream: ByteStream {
 
     deinit { buffer.deallocate() }
 
+    /// Decompresses the next bytes.
     public func read(into target: UnsafeMutableRawBufferPointer) throws -> Int {
         while true {
             if position == available && !inputEnded {

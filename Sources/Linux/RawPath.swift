@@ -7,7 +7,8 @@ public struct RawPath: Hashable, Sendable, CustomStringConvertible {
 
     public init(_ text: String) { bytes = Array(text.utf8) }
 
-    private init(bytes: [UInt8]) { self.bytes = bytes }
+    /// A path of bytes without a NUL.
+    public init(bytes: [UInt8]) { self.bytes = bytes }
 
     /// The path of a name in this directory.
     public func appending(_ name: [UInt8]) -> RawPath { RawPath(bytes: bytes + [UInt8(ascii: "/")] + name) }

@@ -10,7 +10,9 @@ public struct Architecture: Hashable, Sendable, CustomStringConvertible {
         "loong64",
     ]
 
+    /// What an image says that belongs to no processor.
     public static let unknown = Architecture(code: "00", name: "unknown")
+    /// Every processor that the format has a code for.
     public static let all = names.compactMap { Architecture(name: $0) }
 
     private init(code: String, name: String) {
@@ -18,6 +20,7 @@ public struct Architecture: Hashable, Sendable, CustomStringConvertible {
         self.name = name
     }
 
+    /// - Parameter name: as Go and the peers write it, such as `amd64`; nil for one that the format has no code for.
     public init?(name: String) {
         guard let index = Self.names.firstIndex(of: name) else { return nil }
         let number = index + 1
@@ -50,5 +53,6 @@ public struct Architecture: Hashable, Sendable, CustomStringConvertible {
     /// The three bytes that a header holds.
     var bytes: [UInt8] { Array(code.utf8) + [0] }
 
+    /// The name, such as `amd64`.
     public var description: String { name }
 }

@@ -41,8 +41,10 @@ public enum FileSystemType: Int32, Sendable, CaseIterable {
     /// A SquashFS with one gocryptfs file in it.
     case gocryptfsSquashFS = 6
 
+    /// Whether the content is of no use without a key.
     public var isEncrypted: Bool { self == .encryptedSquashFS || self == .gocryptfsSquashFS }
 
+    /// As `sif list` and the peers print it.
     public var name: String {
         switch self {
         case .squashFS: "Squashfs"
@@ -63,6 +65,7 @@ public enum PartitionType: Int32, Sendable, CaseIterable {
     case data = 3
     case overlay = 4
 
+    /// As `sif list` and the peers print it.
     public var name: String {
         switch self {
         case .system: "System"
@@ -78,6 +81,7 @@ public enum HashType: Int32, Sendable, CaseIterable {
     case sha256 = 1
     case sha384, sha512, blake2s256, blake2b256
 
+    /// As `sif info` prints it.
     public var name: String { ["SHA-256", "SHA-384", "SHA-512", "BLAKE2s-256", "BLAKE2b-256"][Int(rawValue) - 1] }
 }
 
@@ -86,6 +90,7 @@ public enum BillOfMaterialsFormat: Int32, Sendable, CaseIterable {
     case cycloneDXJSON = 1
     case cycloneDXXML, gitHubJSON, spdxJSON, spdxRDF, spdxTagValue, spdxYAML, syftJSON
 
+    /// As `sif list` and the peers print it.
     public var name: String {
         [
             "cyclonedx-json", "cyclonedx-xml", "github-json", "spdx-json", "spdx-rdf", "spdx-tag-value", "spdx-yaml",
@@ -93,6 +98,7 @@ public enum BillOfMaterialsFormat: Int32, Sendable, CaseIterable {
         ][Int(rawValue) - 1]
     }
 
+    /// - Parameter name: as ``name`` has it; nil for any other.
     public init?(name: String) {
         guard let found = Self.allCases.first(where: { $0.name == name }) else { return nil }
         self = found

@@ -2,6 +2,7 @@ import BlockIO
 
 /// One entry of the descriptor table ("SIF, descriptor"). Positions and sizes are bytes, times Unix seconds.
 public struct Descriptor: Equatable, Sendable {
+    /// Bytes of a slot of the descriptor table.
     public static let byteCount = 585
     /// Bytes of a name at the most.
     public static let longestName = 128
@@ -14,18 +15,28 @@ public struct Descriptor: Equatable, Sendable {
     public var id: UInt32
     /// With ``groupMask`` as stored.
     public var rawGroup: UInt32
+    /// What the object belongs to, as stored; see ``link-swift.property``.
     public var rawLink: UInt32
+    /// Where the object begins in the file, bytes.
     public var offset: Int64
+    /// Bytes of the object.
     public var size: Int64
     /// ``size`` and the bytes that were passed over before the object to align it.
     public var sizeWithPadding: Int64
+    /// When the object was added, Unix seconds.
     public var created: Int64
+    /// When the object was changed last, Unix seconds.
     public var modified: Int64
+    /// User who added it; 0 in images that shall be the same wherever they are made.
     public var uid: Int64 = 0
+    /// Group of who added it; see ``uid``.
     public var gid: Int64 = 0
+    /// At most ``longestName`` bytes of UTF-8.
     public var name: String
+    /// What only objects of this type have.
     public var detail: ObjectDetail
 
+    /// Nil for a type that this program does not know.
     public var type: DataType? { DataType(rawValue: rawType) }
     /// The group's number, nil for none.
     public var group: UInt32? {
@@ -48,6 +59,7 @@ public struct Descriptor: Equatable, Sendable {
         }
     }
 
+    /// What the object belongs to.
     public var link: Link {
         if rawLink & Self.groupMask == Self.groupMask { return .group(rawLink & ~Self.groupMask) }
         return rawLink == 0 ? .none : .object(rawLink)

@@ -2,11 +2,13 @@ import BlockIO
 
 /// The first 128 bytes of a SIF ("SIF, global header"). Times are Unix seconds, sizes and positions bytes.
 public struct Header: Equatable, Sendable {
+    /// Bytes of the header at the start of the file.
     public static let byteCount = 128
     static let magic: [UInt8] = Array("SIF_MAGIC".utf8) + [0]
     static let version: [UInt8] = Array("01".utf8) + [0]
     /// Bytes of the launch script, with the NUL that ends it.
     static let launchScriptSize = 32
+    /// The first line of the file, by which a kernel with binfmt_misc or a shell starts it.
     public static let defaultLaunchScript = "#!/usr/bin/env run-singularity\n"
     /// Where the descriptor table of a new file starts.
     static let descriptorsStart: Int64 = 4096
@@ -15,19 +17,31 @@ public struct Header: Equatable, Sendable {
     /// The time that stands for "none": Go's zero time.
     public static let noTime: Int64 = -62_135_596_800
 
+    /// At most 32 bytes with the NUL behind them.
     public var launchScript: String = Header.defaultLaunchScript
+    /// Of the primary system partition.
     public var architecture = Architecture.unknown
     /// 16 bytes of a UUID, all zero for none.
     public var id = [UInt8](repeating: 0, count: 16)
+    /// When the file was made, Unix seconds.
     public var created: Int64 = Header.noTime
+    /// When the file was changed last, Unix seconds.
     public var modified: Int64 = Header.noTime
+    /// Slots of the descriptor table that hold nothing.
     public var descriptorsFree: Int64
+    /// Slots of the descriptor table.
     public var descriptorsTotal: Int64
+    /// Where the descriptor table begins in the file, bytes.
     public var descriptorsOffset: Int64
+    /// Bytes of the descriptor table.
     public var descriptorsSize: Int64
+    /// Where the objects may begin in the file, bytes.
     public var dataOffset: Int64
+    /// Bytes from there to the end of the last object.
     public var dataSize: Int64 = 0
 
+    /// The header of a file without objects.
+    /// - Parameter capacity: slots of the descriptor table.
     public init(capacity: Int64 = Header.defaultCapacity) {
         descriptorsFree = capacity
         descriptorsTotal = capacity
@@ -87,6 +101,7 @@ public struct Header: Equatable, Sendable {
         }
     }
 
+    /// The 128 bytes as the file has them.
     public var bytes: [UInt8] {
         var out = Array(launchScript.utf8.prefix(Self.launchScriptSize - 1))
         out += repeatElement(0, count: Self.launchScriptSize - out.count)

@@ -11,6 +11,7 @@ public enum SIFError: Error, CustomStringConvertible {
     case block(BlockError)
     case system(SystemError)
 
+    /// One sentence that names the file.
     public var description: String {
         switch self {
         case .notSIF(let name, let reason): "\(name) is not a SIF image: \(reason)"

@@ -4,7 +4,9 @@ import Linux
 
 /// A SIF file: its header and the descriptors in use.
 public struct SIFFile: Sendable {
+    /// The path, for messages.
     public let name: String
+    /// The header as it stands in the file.
     public private(set) var header: Header
     /// One element a slot of the table, nil where it is free.
     public private(set) var slots: [Descriptor?]
@@ -13,7 +15,9 @@ public struct SIFFile: Sendable {
 
     /// Header and table as they stand in a file.
     public struct StoredHead: Sendable {
+        /// The 128 bytes of the header.
         public let header: [UInt8]
+        /// The bytes of the descriptor table.
         public let table: [UInt8]
 
         /// The 585 bytes of a slot.
@@ -67,6 +71,8 @@ public struct SIFFile: Sendable {
         return head == Header.magic
     }
 
+    /// The object of an id.
+    /// - Throws: ``SIFError`` where there is none.
     public func descriptor(id: UInt32) throws(SIFError) -> Descriptor {
         guard id > 0 else { throw .refused("invalid object ID") }
         guard let found = descriptors.first(where: { $0.id == id }) else { throw .noObject(id: id) }
@@ -179,11 +185,15 @@ public struct SIFFile: Sendable {
 
 /// An object that shall be added.
 public struct NewObject: Sendable {
+    /// What the object is.
     public var type: DataType
     /// 0 for none.
     public var group: UInt32
+    /// What it belongs to.
     public var link: Descriptor.Link
+    /// At most ``Descriptor/longestName`` bytes of UTF-8.
     public var name: String
+    /// What only objects of this type have.
     public var detail: ObjectDetail
     /// Bytes; 1 for none.
     public var alignment: Int

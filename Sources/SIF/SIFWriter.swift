@@ -4,6 +4,7 @@ import Linux
 
 /// Creates or changes a SIF file. Nothing is on disk before ``commit()``, but for the payloads of new objects.
 public final class SIFWriter {
+    /// The file with all that has been added so far.
     public private(set) var file: SIFFile
     /// The file that is written; the caller's.
     public let descriptor: CInt

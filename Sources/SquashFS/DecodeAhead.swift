@@ -16,6 +16,7 @@ public final class DecodeAhead: @unchecked Sendable {
     /// More than that is not waited for: a reader has overtaken it.
     private static let longestQueue = 4
 
+    /// Decodes nothing until it is told where somebody reads.
     public init(_ image: SquashFSImage) { self.image = image }
 
     /// Starts the thread; without one, nothing is decoded ahead.
@@ -45,6 +46,7 @@ public final class DecodeAhead: @unchecked Sendable {
         }
     }
 
+    /// Ends its threads; waits for them.
     public func stop() {
         lock.locked {
             hasEnded = true

@@ -2,12 +2,16 @@ import BlockIO
 
 /// A name in a directory, with what it points at.
 public struct DirectoryEntry: Sendable {
+    /// Bytes without `/` and NUL, 1 to 256 of them; they need not be UTF-8.
     public var name: [UInt8]
+    /// Where the inode is in the inode table.
     public var inode: InodeReference
+    /// The number that stat(2) shows.
     public var inodeNumber: UInt32
     /// Type number of the basic inode form.
     public var type: UInt16
 
+    /// - Parameter type: 1 to 7, as a directory entry has it ("SquashFS 4.0, directory table").
     public init(name: [UInt8], inode: InodeReference, inodeNumber: UInt32, type: UInt16) {
         self.name = name
         self.inode = inode

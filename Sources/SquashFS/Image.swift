@@ -6,7 +6,9 @@ import Linux
 ///
 /// Nothing in the image is trusted: every position is checked against its size before it is used.
 public final class SquashFSImage: Sendable {
+    /// The bytes of the file system, from its superblock on.
     public let source: any BlockSource
+    /// The superblock, whose values have been checked against the size of the source.
     public let superblock: Superblock
     let metadata: MetadataCache
     let blocks: BlockCache
@@ -21,7 +23,9 @@ public final class SquashFSImage: Sendable {
         var word: BlockWord
     }
 
+    /// The path of the file, for messages.
     public var name: String { source.name }
+    /// Bytes of a data block before it is compressed: 4 KiB to 1 MiB.
     public var blockSize: Int { Int(superblock.blockSize) }
 
     /// Reads the superblock and the small tables.

@@ -7,9 +7,12 @@ public final class ImageFileSource: BlockSource {
     /// Where the blocks of the file stand as they are, one behind the other; nil where any of them is compressed.
     private let plain: (source: any BlockSource, start: UInt64, count: UInt64)?
 
+    /// Bytes of the file.
     public var size: UInt64 { layout.size }
+    /// The path of the image, for messages.
     public var name: String { image.name }
 
+    /// - Parameter layout: of a regular file of the image.
     public init(_ image: SquashFSImage, _ layout: FileLayout) {
         (self.image, self.layout) = (image, layout)
         let whole = UInt64(layout.blocks.count) * UInt64(image.blockSize)
@@ -22,6 +25,8 @@ public final class ImageFileSource: BlockSource {
         plain = isPlain && isThere && stored > 0 ? (image.source, layout.start, stored) : nil
     }
 
+    /// Reads up to the size of `buffer`, less at the end of the file only.
+    /// - Returns: bytes read, 0 at the end.
     public func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(BlockError) {
         guard offset <= size, UInt64(buffer.count) <= size - offset else {
             throw .outOfBounds(name: name, offset: offset, needed: buffer.count, size: size)

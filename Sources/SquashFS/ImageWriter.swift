@@ -57,11 +57,17 @@ public final class ImageWriter {
 
     /// What all inodes have.
     public struct Metadata {
+        /// The twelve bits of permissions, without the type.
         public var mode: UInt16
+        /// Owner, any number of 32 bits.
         public var uid: UInt32
+        /// Group, any number of 32 bits.
         public var gid: UInt32
+        /// Unix seconds; the format ends in the year 2106.
         public var modificationTime: UInt32
+        /// Extended attributes of the prefixes `user.`, `trusted.` and `security.`.
         public var xattrs: [Xattr]
+        /// The attributes of an inode.
         public init(mode: UInt16, uid: UInt32, gid: UInt32, modificationTime: UInt32, xattrs: [Xattr] = []) {
             self.mode = mode
             self.uid = uid

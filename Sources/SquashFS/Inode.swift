@@ -16,6 +16,12 @@ public final class FileLayout: Sendable {
     let landmarks: [UInt64]
     static let landmarkSpacing = 64
 
+    /// - Parameters:
+    ///   - start: of the first block, bytes from the superblock.
+    ///   - size: bytes of the file.
+    ///   - blocks: a word for each full block, in order.
+    ///   - fragment: number of the fragment that holds the end of the file; nil for none.
+    ///   - fragmentOffset: of that end in the decompressed fragment, bytes.
     public init(start: UInt64, size: UInt64, blocks: [BlockWord], fragment: UInt32?, fragmentOffset: UInt32) {
         self.start = start
         self.size = size
@@ -69,6 +75,7 @@ public struct DirectoryIndexEntry: Equatable, Sendable {
 
 /// What a directory entry points at.
 public struct Inode: Sendable {
+    /// What an inode has by its type.
     public enum Content: Sendable {
         case directory(DirectoryLocation)
         case file(FileLayout)
@@ -85,17 +92,22 @@ public struct Inode: Sendable {
 
     /// Permission bits, 0o7777.
     public var mode: UInt16
+    /// Owner, from the id table.
     public var uid: UInt32
+    /// Group, from the id table.
     public var gid: UInt32
     /// Unix seconds.
     public var modificationTime: UInt32
     /// From 1 to the inode count.
     public var number: UInt32
+    /// Names of the inode.
     public var linkCount: UInt32
     /// Index into the xattr table or ``noXattrs``.
     public var xattrs: UInt32
+    /// What it has by its type.
     public var content: Content
 
+    /// An inode as the table has it, basic or extended ("SquashFS 4.0, inode table").
     public init(
         mode: UInt16, uid: UInt32, gid: UInt32, modificationTime: UInt32, number: UInt32, linkCount: UInt32,
         xattrs: UInt32 = Inode.noXattrs, content: Content

@@ -2,11 +2,15 @@
 public struct InodeSummary: Sendable {
     /// Type and permission bits as `st_mode` has them.
     public var mode: UInt32
+    /// Owner, from the id table.
     public var uid: UInt32
+    /// Group, from the id table.
     public var gid: UInt32
     /// Unix seconds.
     public var modificationTime: UInt32
+    /// The number that stat(2) shows.
     public var number: UInt32
+    /// Names of the inode.
     public var linkCount: UInt32
     /// Bytes of a file's content or a link's target.
     public var size: UInt64

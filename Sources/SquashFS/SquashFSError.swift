@@ -16,6 +16,7 @@ public enum SquashFSError: Error, CustomStringConvertible {
     /// More than the format can hold.
     case limit(String)
 
+    /// One sentence that names the image, and the place in it.
     public var description: String {
         switch self {
         case .notSquashFS(let name): "\(name) is not a SquashFS file system"

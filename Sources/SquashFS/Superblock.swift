@@ -3,6 +3,7 @@ import Compression
 
 /// The first 96 bytes of a SquashFS 4.0 file system. Positions are bytes from its start.
 public struct Superblock: Equatable, Sendable {
+    /// `hsqs`, the first four bytes.
     public static let magic: UInt32 = 0x7371_7368
     /// Bytes that the superblock takes.
     public static let byteCount = 96
@@ -11,31 +12,48 @@ public struct Superblock: Equatable, Sendable {
 
     /// Bits of ``flags``, "SquashFS 4.0, superblock".
     public enum Flag {
+        /// Flag: equal files are stored once.
         public static let duplicatesRemoved: UInt16 = 0x0040
+        /// Flag: there is a table for NFS, by inode number.
         public static let exportable: UInt16 = 0x0080
+        /// Flag: there are no extended attributes.
         public static let noXattrs: UInt16 = 0x0200
+        /// Flag: options of the compressor follow the superblock.
         public static let compressorOptions: UInt16 = 0x0400
     }
 
+    /// Inodes of the image.
     public var inodeCount: UInt32 = 0
     /// Unix seconds.
     public var modificationTime: UInt32 = 0
     /// Bytes, a power of two from 4096 to 1 MiB.
     public var blockSize: UInt32 = 131_072
+    /// Fragments of the image.
     public var fragmentCount: UInt32 = 0
+    /// Of data, fragments and metadata.
     public var compressor = Compressor.zstd
+    /// A sum of the constants here.
     public var flags: UInt16 = 0
+    /// Different users and groups of the image.
     public var idCount: UInt16 = 0
+    /// The root directory.
     public var rootInode = InodeReference(rawValue: 0)
     /// Where the last table ends.
     public var bytesUsed: UInt64 = 0
+    /// Where the id table begins, bytes from the superblock.
     public var idTableStart: UInt64 = 0
+    /// Where the table of extended attributes begins; ``absent`` where there is none.
     public var xattrTableStart = Superblock.absent
+    /// Where the inode table begins, bytes from the superblock.
     public var inodeTableStart: UInt64 = 0
+    /// Where the directory table begins, bytes from the superblock.
     public var directoryTableStart: UInt64 = 0
+    /// Where the fragment table begins; ``absent`` where there is none.
     public var fragmentTableStart = Superblock.absent
+    /// Where the table for NFS begins; ``absent`` where there is none.
     public var exportTableStart = Superblock.absent
 
+    /// The superblock of an image without inodes.
     public init() {}
 
     /// Reads and checks a superblock.
@@ -123,23 +141,36 @@ public struct Superblock: Equatable, Sendable {
 
 /// Where an inode stands: a metadata block, relative to the inode table, and an offset in its plain bytes.
 public struct InodeReference: Hashable, Sendable {
+    /// As stored: 48 bits of block, 16 bits of offset.
     public let rawValue: UInt64
+    /// - Parameter rawValue: as stored.
     public init(rawValue: UInt64) { self.rawValue = rawValue }
+    /// - Parameters:
+    ///   - block: of metadata, bytes from the start of its table.
+    ///   - offset: in the decompressed block, bytes.
     public init(block: UInt64, offset: Int) { rawValue = block << 16 | UInt64(offset) }
+    /// The block of metadata, bytes from the start of its table.
     public var block: UInt64 { rawValue >> 16 }
+    /// Bytes into the decompressed block.
     public var offset: Int { Int(rawValue & 0xffff) }
 }
 
 /// The stored length of a data or fragment block, with the bit that says "not compressed".
 public struct BlockWord: Equatable, Sendable {
+    /// As stored: 24 bits of size, and bit 24 for a block that is not compressed.
     public let rawValue: UInt32
+    /// - Parameter rawValue: as stored.
     public init(rawValue: UInt32) { self.rawValue = rawValue }
+    /// - Parameter storedBytes: of the block in the file, at most 1 MiB.
     public init(storedBytes: Int, compressed: Bool) {
         rawValue = UInt32(storedBytes) | (compressed ? 0 : 0x0100_0000)
     }
     /// Zero bytes are stored: the block reads as zeros.
     public static let hole = BlockWord(rawValue: 0)
+    /// Bytes of the block in the file.
     public var storedBytes: Int { Int(rawValue & 0x00ff_ffff) }
+    /// Whether those bytes are compressed.
     public var isCompressed: Bool { rawValue & 0x0100_0000 == 0 }
+    /// Whether the block is all zeros, of which nothing is stored.
     public var isHole: Bool { rawValue == 0 }
 }

@@ -3,6 +3,7 @@ import Compression
 
 /// How an image is written.
 public struct WriterOptions: Sendable {
+    /// Of data, fragments and metadata.
     public var compressor: Compressor
     /// Within ``Compressor/levels``.
     public var level: Int
@@ -15,6 +16,12 @@ public struct WriterOptions: Sendable {
     /// Contents of files are compressed; without it they can be found in the image as they are.
     public var compressesData = true
 
+    /// Values that the format does not allow are refused when the writer is made.
+    /// - Parameters:
+    ///   - level: nil for the compressor's default.
+    ///   - blockSize: bytes, a power of two from 4 KiB to 1 MiB.
+    ///   - threads: that compress.
+    ///   - modificationTime: of the image, Unix seconds; nil for 0.
     public init(
         compressor: Compressor = .zstd, level: Int? = nil, blockSize: Int = 131_072, threads: Int = 1,
         modificationTime: UInt32? = nil

@@ -3,9 +3,12 @@ import Compression
 
 /// An extended attribute with its full name, such as `security.capability`.
 public struct Xattr: Hashable, Sendable {
+    /// With its prefix, such as `user.comment`.
     public var name: String
+    /// The bytes of the value; 64 KiB at most, as Linux has it.
     public var value: [UInt8]
 
+    /// - Parameter name: with its prefix.
     public init(name: String, value: [UInt8]) {
         self.name = name
         self.value = value

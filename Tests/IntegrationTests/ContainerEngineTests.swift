@@ -164,7 +164,9 @@ struct ContainerEngineTests {
 
     @Test(arguments: [0, 1000]) func imagesRunInAPod(_ user: Int) throws {
         let engine = try Engine(#function)
-        try engine.write("recipe.def", "Bootstrap: localimage\nFrom: base.sif\n%post\n    id -u > /who\n%test\n    test -s /who\n")
+        try engine.write(
+            "recipe.def",
+            "Bootstrap: localimage\nFrom: base.sif\n%post\n    id -u > /who; touch \"$(printf '/odd-\\377')\"\n%test\n    test -s /who\n")
         let doctor = try engine.run("singularity doctor", user: user, isFiltered: false)
         #expect(doctor.output.contains("degraded  new /proc") && doctor.output.contains("procMount"), "\(doctor)")
         let script = """
@@ -172,7 +174,7 @@ struct ContainerEngineTests {
             echo $?
             singularity -q instance start base.sif one && singularity -q exec instance://one echo within; singularity -q instance stop one
             echo $?
-            singularity -q build out.sif recipe.def && singularity -q exec out.sif cat /who
+            singularity -q build out.sif recipe.def && singularity -q exec out.sif sh -c 'test -f "$(printf "/odd-\\377")" && cat /who'
             """
         let result = try engine.run(script, user: user, isFiltered: false)
         let lines = result.output.split(separator: "\n").map(String.init)

@@ -9,7 +9,7 @@ struct ExtractedImage {
     private let image: SquashFSImage
     private let log: Log
     /// Paths of files with several names, by inode number.
-    private var linked: [UInt32: String] = [:]
+    private var linked: [UInt32: RawPath] = [:]
 
     /// The copy's directory; made where it is not there yet.
     /// - Parameters:
@@ -48,8 +48,8 @@ struct ExtractedImage {
         let root = try image.inode(image.root)
         guard mkdir(path, 0o700) == 0 else { throw SystemError.last("mkdir \(path)") }
         // Without recursion: the depth of an image is not ours to choose.
-        var pending = [(inode: root, path: path)]
-        var modes: [(path: String, mode: mode_t)] = []
+        var pending = [(inode: root, path: RawPath(path))]
+        var modes: [(path: RawPath, mode: mode_t)] = []
         while let (inode, folder) = pending.popLast() {
             progress()
             // A directory that contains itself would never end.
@@ -59,29 +59,30 @@ struct ExtractedImage {
             modes.append((folder, mode_t(inode.mode & 0o1777)))
             for entry in try image.entries(of: inode) {
                 let child = try image.inode(entry.inode)
-                let place = folder + "/" + String(decoding: entry.name, as: UTF8.self)
+                let place = folder.appending(entry.name)
                 if case .directory = child.content {
-                    guard mkdir(place, 0o700) == 0 else { throw SystemError.last("mkdir \(place)") }
+                    guard place.withCString({ mkdir($0, 0o700) }) == 0 else { throw SystemError.last("mkdir \(place)") }
                     pending.append((child, place))
                 } else {
                     try extract(child, to: place)
                 }
             }
         }
-        for (folder, mode) in modes.reversed() { chmod(folder, mode | 0o500) }
+        for (folder, mode) in modes.reversed() { folder.withCString { _ = chmod($0, mode | 0o500) } }
     }
 
-    private mutating func extract(_ inode: Inode, to path: String) throws {
+    private mutating func extract(_ inode: Inode, to path: RawPath) throws {
         if inode.linkCount > 1 {
             if let first = linked[inode.number] {
-                guard link(first, path) == 0 else { throw SystemError.last("link \(path)") }
+                guard first.withCString({ old in path.withCString { link(old, $0) } }) == 0 else { throw SystemError.last("link \(path)") }
                 return
             }
             linked[inode.number] = path
         }
         switch inode.content {
         case .symlink(let target):
-            guard symlink(String(decoding: target, as: UTF8.self), path) == 0 else { throw SystemError.last("link \(path)") }
+            let made = RawPath(bytes: target).withCString { target in path.withCString { symlink(target, $0) } }
+            guard made == 0 else { throw SystemError.last("link \(path)") }
         case .file(let layout):
             let file = try OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
             var buffer = [UInt8](repeating: 0, count: 1 << 20)
@@ -90,13 +91,13 @@ struct ExtractedImage {
                 let count = try buffer.withUnsafeMutableBytes { try image.read(layout, at: position, into: $0) }
                 guard count > 0 else { break }
                 try buffer.withUnsafeBytes {
-                    try Files.writeAll(UnsafeRawBufferPointer(rebasing: $0[..<count]), to: file.rawValue, name: path)
+                    try Files.writeAll(UnsafeRawBufferPointer(rebasing: $0[..<count]), to: file.rawValue, name: "\(path)")
                 }
                 position += UInt64(count)
             }
             // The copy is the user's own: bits that would give rights to others have no meaning in it.
             fchmod(file.rawValue, mode_t(inode.mode & 0o777) | 0o400)
-        case .fifo: mkfifo(path, mode_t(inode.mode & 0o777))
+        case .fifo: path.withCString { _ = mkfifo($0, mode_t(inode.mode & 0o777)) }
         // Devices cannot be made without root, and sockets have no meaning without their program.
         case .blockDevice, .characterDevice, .socket, .directory: break
         }
