@@ -146,6 +146,32 @@ struct OriginTests {
         #expect(sums.count == 1)
     }
 
+    /// Without SOURCE_DATE_EPOCH the base gives the time.
+    @Test func theSameInputGivesTheSameBytesLater() throws {
+        let recipe =
+            "Bootstrap: localimage\nFrom: \(try Site.debian.get())\n%post\n    echo text > /opt/y\n    test -n \"$SOURCE_DATE_EPOCH\"\n"
+        var sums: Set<String> = []
+        for (index, identity) in [Run.Identity.ordinaryUser, .caller].enumerated() {
+            let place = try Place("theSameInput-\(index)", as: identity)
+            try place.scratch.write("a.def", Array(recipe.utf8))
+            // The first by the option, the second by the configuration.
+            let configuration = try place.scratch.write("singularity.conf", Array("reproducible builds = yes\n".utf8))
+            let built = try place.run(
+                index == 0 ? ["build", "--reproducible", "a.sif", "a.def"] : ["--config", configuration, "build", "a.sif", "a.def"])
+            try #require(built.status == 0, "\(built)")
+            sums.insert(String(try Run.program("/usr/bin/sha256sum", [place.scratch.file("a.sif")]).output.prefix(64)))
+            // What was kept without the option is of no use with it.
+            let plain = try place.run("build", "b.sif", "a.def")
+            #expect(plain.status == 255 && plain.error.contains("test -n"), "\(plain)")
+            sleep(1)
+        }
+        #expect(sums.count == 1)
+        let place = try Place("theSameInput-scratch", as: .ordinaryUser)
+        try place.scratch.write("s.def", Array("Bootstrap: scratch\n%setup\n    true\n".utf8))
+        let refused = try place.run("build", "--reproducible", "s.sif", "s.def")
+        #expect(refused.status == 255 && refused.error.contains("SOURCE_DATE_EPOCH"), "\(refused)")
+    }
+
     @Test func aBuildIsComparedWithWhatItShouldGive() throws {
         let place = try Place(as: .ordinaryUser)
         let recipe = "Bootstrap: localimage\nFrom: \(try Site.debian.get())\n%post\n    echo one > /opt/file\n"

@@ -35,6 +35,8 @@ public struct BuildOptions: Sendable {
     /// Makes all of a sandbox readable and writable for its owner.
     public var fixesPermissions = false
     public var showsPrefix = false
+    /// What sections make gets the time of the first base, where SOURCE_DATE_EPOCH names no other.
+    public var isReproducible = false
     /// What signatures of bases are checked with.
     public var keyring: Keyring?
     /// For a base that is encrypted.

@@ -69,15 +69,26 @@ public struct DefinitionBuild {
         options.layers.shrink(keeping: last.tree.layers)
     }
 
-    private func stageBuild(
+    private mutating func stageBuild(
         _ stage: DefinitionFile.Stage, _ earlier: [String: StageBuild], _ identity: BuildIdentity, _ temporary: TemporaryFolder,
         _ sandbox: String?
     ) throws -> StageBuild {
         var header = stage.header
         if let sandbox { header = Header(agent: "localimage", from: sandbox) }
         let base = try BaseFinder(options: options, observer: observer, temporary: temporary.path, log: log).find(header)
+        if options.isReproducible, options.image.latestTime == nil { try takeTime(of: base) }
         return StageBuild(
             stage, of: definition, base: base, earlier: earlier, identity: identity, options: options, temporary: temporary, log: log)
+    }
+
+    /// Nothing in the image shall be newer than its base, whenever it is built.
+    private mutating func takeTime(of base: StageBase) throws {
+        guard let path = base.path, let time = try? RebuildComparison.buildTime(of: path) else {
+            throw BuildError.refused(
+                "--reproducible: \(base.name.isEmpty ? "what the first stage begins with" : base.name) has no time of its own that would be the same again: set SOURCE_DATE_EPOCH to a number of seconds")
+        }
+        options.image.latestTime = time
+        setenv("SOURCE_DATE_EPOCH", "\(time)", 1)
     }
 
     // MARK: The target

@@ -56,9 +56,10 @@ final class StageBuild {
         case .ranges: kind = "ranges"
         case .recorded: kind = "recorded"
         }
-        key = LayerKey(base: base.identity).appending([
-            kind, options.fetch.pull.platform.description, "\(writer.compressor.name) \(writer.blockSize) \(writer.level)",
-        ])
+        // Programs see SOURCE_DATE_EPOCH, and some do other things then.
+        let time = options.image.latestTime.map { ["time \($0)"] } ?? []
+        key = LayerKey(base: base.identity).appending(
+            [kind, options.fetch.pull.platform.description, "\(writer.compressor.name) \(writer.blockSize) \(writer.level)"] + time)
     }
 
     /// How files are written, here and in the final image.

@@ -63,7 +63,8 @@ struct Building {
         OptionSpec("no-layer-cache", nil, .flag, "run every section and keep no layer", environment: ["NO_LAYER_CACHE"]),
         OptionSpec("notest", "T", .flag, "leave %test out", environment: ["NOTEST"]),
         OptionSpec(
-            "reproducible", nil, .flag, "accepted; images are always made the same of the same input", environment: ["REPRODUCIBLE"]),
+            "reproducible", nil, .flag, "set times of what sections make back to the base's, so that each build gives the same bytes",
+            environment: ["REPRODUCIBLE"]),
         OptionSpec("resume", nil, .flag, "go on behind the last section that succeeded (always done; fails with --no-layer-cache)"),
         OptionSpec("sandbox", "s", .flag, "make a directory", environment: ["SANDBOX"]),
         OptionSpec("section", nil, .list("names"), "run only these sections", environment: ["SECTION"]),
@@ -277,6 +278,7 @@ struct Building {
             fetch: try conversion.fetchOptions(), convertedFolder: RunnableImage.folder,
             layers: LayerCache(UserFolders.cache + "/build", limit: limit), temporaryFolder: Self.temporaryFolder(parsed))
         options.usesLayerCache = !parsed.has("no-layer-cache")
+        options.isReproducible = try parsed.has("reproducible") || ConfigurationFile.load().has("reproducible builds")
         options.keepsNothing = parsed.has("disable-cache")
         for name in ["nv", "nvccli", "rocm"] where parsed.has(name) {
             log.warning("--\(name): this version has no libraries of a GPU's driver for build sections; the build goes on without")
