@@ -7,9 +7,11 @@ import Testing
 
 @Suite struct InventoryTests {
     /// A tree with files of these contents.
-    private func inventory(_ files: [String: String]) -> ImageInventory {
+    private func inventory(_ files: [String: String]) -> ImageInventory { inventory(files.mapValues { Array($0.utf8) }) }
+
+    private func inventory(_ files: [String: [UInt8]]) -> ImageInventory {
         let root = Node.directory()
-        for (path, text) in files {
+        for (path, bytes) in files {
             var parent = root
             let parts = path.split(separator: "/").map(String.init)
             for part in parts.dropLast() {
@@ -21,7 +23,7 @@ import Testing
                     parent = next
                 }
             }
-            parent.directory?[parts[parts.count - 1]] = Node(.file(.bytes(Array(text.utf8))), Attributes(mode: 0o644))
+            parent.directory?[parts[parts.count - 1]] = Node(.file(.bytes(bytes)), Attributes(mode: 0o644))
         }
         return ImageInventory(root) { try TreePath.read($0, in: root) }
     }
@@ -94,6 +96,44 @@ import Testing
         let found = inventory(["var/lib/rpm/Packages": "something", "var/lib/rpm/rpmdb.sqlite": "nothing of the kind"])
         #expect(found.packages.isEmpty)
         #expect(found.failures.count == 2, "\(found.failures)")
+    }
+
+    /// A hash of one page and a file of one slot, cut short and with each byte changed: found or refused, and never a trap.
+    @Test func damagedDatabasesAreNoDanger() {
+        func little(_ number: UInt32) -> [UInt8] { (0..<4).map { UInt8(truncatingIfNeeded: number >> ($0 * 8)) } }
+        let header: [UInt8] = [
+            0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 3, 232, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 3, 233, 0, 0, 0, 6, 0, 0, 0, 2, 0, 0, 0, 1, 97,
+            0, 49, 0,
+        ]
+        var hash = [UInt8](repeating: 0, count: 3 * 512)
+        hash.replaceSubrange(12..<16, with: little(0x61561))
+        hash.replaceSubrange(20..<24, with: little(512))
+        // Page 1: a key within it, and a value on page 2.
+        let items: [UInt8] = [3, 0, 0, 0] + little(2) + little(UInt32(header.count)) + [1, 7, 0, 0, 0]
+        hash.replaceSubrange(1024 - items.count..<1024, with: items)
+        hash[512 + 20] = 2
+        hash[512 + 25] = 13
+        hash.replaceSubrange(512 + 26..<512 + 30, with: [UInt8(507 & 0xff), 1, UInt8(495 & 0xff), 1])
+        hash[1024 + 22] = UInt8(header.count)
+        hash[1024 + 25] = 7
+        hash.replaceSubrange(1024 + 26..<1024 + 26 + header.count, with: header)
+        var slots = Array("RpmP".utf8) + little(0) + little(1) + little(1) + little(2) + [UInt8](repeating: 0, count: 12)
+        slots += Array("Slot".utf8) + little(1) + little(256) + little(5)
+        while slots.count < 4096 { slots += Array("Slot".utf8) + [UInt8](repeating: 0, count: 12) }
+        slots += Array("BlbS".utf8) + little(1) + little(1) + little(UInt32(header.count)) + header
+        slots += [UInt8](repeating: 0, count: 5 * 16 - 16 - header.count)
+        for (path, bytes) in [("var/lib/rpm/Packages", hash), ("var/lib/rpm/Packages.db", slots)] {
+            func names(_ bytes: [UInt8]) -> [String] { inventory([path: bytes]).packages.map(\.name) }
+            #expect(names(bytes) == ["a"], "\(path): \(inventory([path: bytes]).failures)")
+            for count in stride(from: 0, to: bytes.count, by: 7) { _ = names(Array(bytes[..<count])) }
+            for place in bytes.indices where bytes[place] != 0 || place % 5 == 0 {
+                for change: UInt8 in [1, 0x80, 0xff] {
+                    var damaged = bytes
+                    damaged[place] ^= change
+                    _ = names(damaged)
+                }
+            }
+        }
     }
 
     @Test func whatDiffers() {

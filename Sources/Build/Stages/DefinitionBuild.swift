@@ -85,7 +85,8 @@ public struct DefinitionBuild {
     private mutating func takeTime(of base: StageBase) throws {
         guard let path = base.path, let time = try? RebuildComparison.buildTime(of: path) else {
             throw BuildError.refused(
-                "--reproducible: \(base.name.isEmpty ? "what the first stage begins with" : base.name) has no time of its own that would be the same again: set SOURCE_DATE_EPOCH to a number of seconds")
+                "--reproducible: \(base.name.isEmpty ? "what the first stage begins with" : base.name) has no time of its own that would be the same again: set SOURCE_DATE_EPOCH to a number of seconds"
+            )
         }
         options.image.latestTime = time
         setenv("SOURCE_DATE_EPOCH", "\(time)", 1)

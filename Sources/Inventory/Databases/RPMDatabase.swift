@@ -1,6 +1,5 @@
-import CSQLite
-
-/// Packages of Fedora and its kin (`rpmdb.sqlite`; the headers in it are those of RPM packages, "RPM package format").
+/// Packages of Fedora, SUSE and their kin, in each of the databases that RPM has had; the headers in them are those of RPM
+/// packages ("RPM package format").
 enum RPMDatabase {
     static let places = [
         "/var/lib/rpm/rpmdb.sqlite", "/usr/lib/sysimage/rpm/rpmdb.sqlite", "/var/lib/rpm/Packages", "/var/lib/rpm/Packages.db",
@@ -21,46 +20,17 @@ enum RPMDatabase {
         static let architecture: UInt32 = 1022
     }
 
-    static func packages(_ bytes: [UInt8], _ path: String) throws -> [InstalledPackage] {
-        guard path.hasSuffix(".sqlite") else {
-            throw Failure(description: "a package database of this old kind cannot be read; `rpm --rebuilddb` makes a new one")
-        }
+    static func packages(_ bytes: [UInt8], _ path: String) throws(Failure) -> [InstalledPackage] {
         guard !bytes.isEmpty else { throw Failure(description: "it is empty, or too large to be read") }
-        return try blobs(bytes).compactMap { package($0, path) }
-    }
-
-    /// The headers of all packages.
-    private static func blobs(_ bytes: [UInt8]) throws -> [[UInt8]] {
-        var database: OpaquePointer?
-        guard sqlite3_open_v2(":memory:", &database, SQLITE_OPEN_READWRITE, nil) == SQLITE_OK else {
-            throw Failure(description: "sqlite does not start")
-        }
-        defer { sqlite3_close(database) }
-        guard let copy = sqlite3_malloc64(UInt64(bytes.count)) else { throw Failure(description: "no memory") }
-        copy.copyMemory(from: bytes, byteCount: bytes.count)
-        // In memory there is no log beside the file: it is read as one without ("SQLite file format", section 1.3.3).
-        if bytes.count > 20 { copy.storeBytes(of: 0x0101, toByteOffset: 18, as: UInt16.self) }
-        let flags = UInt32(SQLITE_DESERIALIZE_FREEONCLOSE | SQLITE_DESERIALIZE_READONLY)
-        guard
-            sqlite3_deserialize(
-                database, "main", copy.assumingMemoryBound(to: UInt8.self), Int64(bytes.count), Int64(bytes.count), flags) == SQLITE_OK
-        else { throw Failure(description: "it is no SQLite database") }
-        var statement: OpaquePointer?
-        guard sqlite3_prepare_v2(database, "SELECT blob FROM Packages", -1, &statement, nil) == SQLITE_OK else {
-            throw Failure(description: String(cString: sqlite3_errmsg(database)))
-        }
-        defer { sqlite3_finalize(statement) }
-        var found: [[UInt8]] = []
-        while true {
-            switch sqlite3_step(statement) {
-            case SQLITE_ROW:
-                let count = Int(sqlite3_column_bytes(statement, 0))
-                guard let start = sqlite3_column_blob(statement, 0) else { continue }
-                found.append(Array(UnsafeRawBufferPointer(start: start, count: count)))
-            case SQLITE_DONE: return found
-            default: throw Failure(description: String(cString: sqlite3_errmsg(database)))
+        let headers =
+            if path.hasSuffix(".sqlite") {
+                try RPMSQLiteFile.headers(bytes)
+            } else if path.hasSuffix(".db") {
+                try RPMSlotFile(bytes).headers()
+            } else {
+                try RPMBerkeleyFile(bytes).values()
             }
-        }
+        return headers.compactMap { package($0, path) }
     }
 
     /// Reads a header: counts, an index of entries, and their data.
