@@ -1,6 +1,6 @@
 PREFIX ?= /usr/local
 
-.PHONY: build demo test bench peers install format lint clean
+.PHONY: build demo test fuzz bench peers install format lint clean
 
 build:
 	sh scripts/packages.sh build
@@ -15,6 +15,10 @@ test:
 	sh scripts/packages.sh test
 	sh scripts/build.sh tests
 	sh scripts/test.sh
+
+fuzz:
+	sh scripts/packages.sh test
+	sh scripts/fuzz.sh $(SECONDS)
 
 bench:
 	sh scripts/packages.sh bench

@@ -36,6 +36,16 @@ let staticLibraries: [LinkerSetting] = [
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 let cryptoExtras: Target.Dependency = .product(name: "CryptoExtras", package: "swift-crypto")
 
+/// The parsers under libFuzzer, which brings its own main function: only `make fuzz` builds them.
+let fuzzing: [Target] =
+    Context.environment["SINGULARITY_FUZZING"] == nil
+    ? []
+    : [
+        .executableTarget(
+            name: "fuzz", dependencies: ["BlockIO", "Definition", "ExtFS", "ImageTree", "Inventory", "SIF", "SquashFS"],
+            path: "Tests/Fuzzing", swiftSettings: [.unsafeFlags(["-parse-as-library"])], linkerSettings: staticLibraries)
+    ]
+
 let package = Package(
     name: "singularity",
     products: [
@@ -142,5 +152,5 @@ let package = Package(
         tests("LinuxTests", ["Linux"]),
         tests("ExtFSTests", ["ExtFS", "Linux", "TestSupport"]),
         tests("IntegrationTests", ["TestSupport", crypto]),
-    ]
+    ] + fuzzing
 )
