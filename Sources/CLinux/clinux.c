@@ -218,18 +218,31 @@ int clinux_peer_uid(int socket, uint32_t *uid) {
     return 0;
 }
 
-int clinux_local_socket(const char *path, int listens) {
-    struct sockaddr_un address;
-    int saved, fd;
-    if (strlen(path) >= sizeof address.sun_path) {
+/* A socket, and the address of a path; -1 for a path that is too long. */
+static int local_socket(const char *path, int type, struct sockaddr_un *address) {
+    if (strlen(path) >= sizeof address->sun_path) {
         errno = ENAMETOOLONG;
         return -1;
     }
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    memset(address, 0, sizeof *address);
+    address->sun_family = AF_UNIX;
+    strcpy(address->sun_path, path);
+    return socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+}
+
+int clinux_send_datagram(const char *path, const char *text) {
+    struct sockaddr_un address;
+    int error, fd = local_socket(path, SOCK_DGRAM, &address);
+    if (fd < 0) return errno;
+    error = sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&address, sizeof address) < 0 ? errno : 0;
+    close(fd);
+    return error;
+}
+
+int clinux_local_socket(const char *path, int listens) {
+    struct sockaddr_un address;
+    int saved, fd = local_socket(path, SOCK_STREAM, &address);
     if (fd < 0) return -1;
-    memset(&address, 0, sizeof address);
-    address.sun_family = AF_UNIX;
-    strcpy(address.sun_path, path);
     if (listens ? bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && listen(fd, 4096) == 0
                 : connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
         return fd;

@@ -1,14 +1,10 @@
 #define _GNU_SOURCE
 #include "clinux.h"
+#include "filter.h"
 #include "notify.h"
-#include <errno.h>
 #include <fcntl.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <linux/stat.h>
 #include <signal.h>
-#include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -18,14 +14,6 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
-
-#if defined(__x86_64__)
-#define OWN_ARCHITECTURE AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define OWN_ARCHITECTURE AUDIT_ARCH_AARCH64
-#else
-#error "the system call numbers of this processor are not known here"
-#endif
 
 /* What is looked at before the kernel asks. */
 enum condition { ALWAYS, CREATES_IN_1, CREATES_IN_2, DEVICE_IN_1, DEVICE_IN_2 };
@@ -91,12 +79,6 @@ static enum clinux_call call_of(int number) {
         if (watched_calls[index].number == number) return watched_calls[index].call;
     return CLINUX_CALL_OTHER;
 }
-
-#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
-/* The lower half of an argument; both processors are little-endian. */
-#define LOAD_ARGUMENT(n) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args) + 8 * (n))
-#define ALLOW BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
-#define ASK BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF)
 
 int clinux_notify_install(int identity) {
     struct sock_filter program[8 + 8 * WATCHED_COUNT];

@@ -65,6 +65,11 @@ public enum Process {
     /// Other processes of the same user may not look into this one.
     public static func forbidInspection() { _ = clinux_set_undumpable() }
 
+    /// Gives up every system call that serving the content of open files does not take: what has got in by a hostile image
+    /// can start no program, reach no network, write no file and signal nobody. Where the kernel has no filters, nothing
+    /// is given up.
+    public static func confineToReading() { _ = clinux_confine_reader() }
+
     /// - Parameter name: at most 15 bytes, as `ps` shows it.
     public static func setName(_ name: String) { _ = clinux_set_name(name) }
 

@@ -154,6 +154,24 @@ struct LifetimeTests {
         #expect(result.output == "True\n", "\(result)")
     }
 
+    /// Who reads hostile bytes can do little else: start programs, open sockets, write files, signal.
+    @Test func theServerIsConfined() throws {
+        let live = try start(["--private-mount"], "echo ready; read line; exit 0")
+        #expect(live.waitFor("ready"))
+        let pids = servers()
+        // That of another test may be about to leave.
+        #expect(!pids.isEmpty)
+        for pid in pids {
+            let status = try String(contentsOfFile: "/proc/\(pid)/status", encoding: .utf8)
+            for line in ["Seccomp:\t2", "NoNewPrivs:\t1", "CapEff:\t0000000000000000", "CapPrm:\t0000000000000000"] {
+                #expect(status.contains(line + "\n"), "\(line)")
+            }
+        }
+        try live.input.fileHandleForWriting.close()
+        #expect(live.finish().status == 0)
+        expectNothingLeft()
+    }
+
     @Test func nothingOfTheLauncherIsOpenInTheProgram() throws {
         // What the test runner leaves open to its children is the caller's, and stays.
         let without = try Run.program("/bin/ls", ["/proc/self/fd"], as: .ordinaryUser)

@@ -16,6 +16,74 @@ struct OptionTests {
         try exec(options, ["sh", "-c", script], as: identity)
     }
 
+    // MARK: Profiles
+
+    /// The one profile for images that nobody trusts shows nothing of the host.
+    @Test(arguments: [Run.Identity.ordinaryUser, .caller]) func aClosedContainerSeesNothingOfTheHost(_ identity: Run.Identity) throws {
+        let scratch = try Scratch()
+        try scratch.write("secret", Array("secret\n".utf8))
+        let script = """
+            for n in ipc mnt net pid uts; do echo $n $(readlink /proc/self/ns/$n); done
+            hostname; ls -A ~ /tmp /var/tmp /dev | tr '\\n' ' '; echo; ls /proc | grep -c '^[0-9]'
+            grep -c : /proc/net/dev; grep -E 'Cap(Eff|Bnd)|NoNewPrivs' /proc/self/status; echo "secret $SECRET"
+            ls \(scratch.path) 2>&1; cut -d' ' -f2,3 /proc/self/mounts
+            """
+        let outside = try Run.program("/bin/sh", ["-c", script], as: identity, environment: ["SECRET": "x"], in: scratch.path)
+        let inside = try exec(["--closed"], ["sh", "-c", script], as: identity, environment: ["SECRET": "x"], in: scratch.path)
+        let lines = inside.output.split(separator: "\n").map(String.init)
+        try #require(inside.status == 0 && lines.count > 20, "\(inside)")
+        #expect(zip(lines.prefix(5), outside.output.split(separator: "\n")).allSatisfy { $0 != $1 })
+        #expect(lines[5] == "container")
+        #expect(!lines[6].contains("fuse") && !lines[6].contains("sda") && !lines[6].contains("secret"))
+        #expect((Int(lines[7]) ?? 99) < 12)
+        #expect(inside.output.contains("CapEff:\t0000000000000000\n"))
+        #expect(inside.output.contains("CapBnd:\t0000000000000000\n") && inside.output.contains("NoNewPrivs:\t1\n"))
+        #expect(!inside.output.contains("/etc/"), "no file is shown or made")
+        #expect(lines.contains("secret ") && inside.output.contains("No such file"))
+        // What is asked for is shown.
+        let shown = try exec(["--closed", "-B", "\(scratch.path):/mnt:ro"], ["cat", "/mnt/secret"], as: identity)
+        #expect(shown.output == "secret\n", "\(shown)")
+    }
+
+    /// Sites want to know who ran what.
+    @Test(.enabled(if: Site.isRoot, "needs root: only its configuration counts")) func startsAreToldToTheLog() throws {
+        let scratch = try Scratch()
+        let socket = scratch.file("log")
+        let server = """
+            import socket, sys
+            s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            s.bind(sys.argv[1])
+            import os; os.chmod(sys.argv[1], 0o666)
+            print("ready", flush=True)
+            while True:
+                print(s.recv(65536).decode(), flush=True)
+            """
+        let log = try Run.start("/usr/bin/python3", ["-c", server, socket])
+        defer {
+            kill(log.identifier, SIGKILL)
+            _ = log.finish()
+        }
+        #expect(log.waitFor("ready"))
+        let configuration = try scratch.write("singularity.conf", Array("audit log = \(socket)\n".utf8))
+        func run(_ options: [String]) throws -> Run {
+            try Run.program(
+                Site.program, ["--config", configuration, "exec"] + options + [try Site.debian.get(), "true"], as: .ordinaryUser)
+        }
+        let started = try run(["-B", "/etc:/mnt:ro"])
+        #expect(started.status == 0, "\(started)")
+        #expect(log.waitFor("binds="))
+        let line = log.printed().split(separator: "\n").last ?? ""
+        for part in [
+            "<86>singularity[", "user=\"\(Site.user)\"", "action=exec", "image=\"\(try Site.debian.get())\"", "says-sha256=", "verified=no",
+            "/etc:/mnt:ro",
+        ] { #expect(line.contains(part), "\(part): \(line)") }
+        // A log that is wanted and not there stops the start.
+        kill(log.identifier, SIGKILL)
+        _ = log.finish()
+        let refused = try run([])
+        #expect(refused.status == 255 && refused.error.contains("audit log"), "\(refused)")
+    }
+
     // MARK: Namespaces
 
     /// Namespaces that differ from the caller's.

@@ -76,6 +76,9 @@ int clinux_fork(void);
 int clinux_die_with_parent(int number);
 int clinux_no_new_privileges(void);
 int clinux_set_undumpable(void);
+/* Leaves this process, and the threads that it will start, what reading open files and answering takes (seccomp(2)). It can
+   start no program, open no socket, write no file, signal nobody; other calls fail with EPERM. */
+int clinux_confine_reader(void);
 /* PR_SET_CHILD_SUBREAPER */
 int clinux_adopt_orphans(void);
 int clinux_set_name(const char *name);
@@ -124,6 +127,8 @@ int clinux_pidfd_send_signal(int pidfd, int number);
 
 /* Sockets of the file system, see unix(7). A listening or a connected one, or -1 with errno. */
 int clinux_local_socket(const char *path, int listens);
+/* Sends a text to a socket of datagrams; 0 or an errno value. */
+int clinux_send_datagram(const char *path, const char *text);
 int clinux_accept(int socket);
 /* Who made the other end. */
 int clinux_peer_uid(int socket, uint32_t *uid);

@@ -80,6 +80,7 @@ struct ImageServer: ~Copyable {
         try? Process.forbidNewPrivileges()
         try? Process.dropCapabilities()
         Process.forbidInspection()
+        Process.confineToReading()
         let server = SquashFSServer(image, ownership: settings.ownership)
         server.serve(device, threads: settings.threads, seesClients: settings.seesClients, warmUp: settings.warmUp) {
             var byte: UInt8 = 0

@@ -102,6 +102,12 @@ public struct Launcher {
         }
         for warning in plan.warnings { log.warning(warning) }
         if let warning = MPIReport.warning(facts.environment, planner.view) { log.warning(warning) }
+        if let audit = AuditLog(options.configuration) {
+            do { try audit.tell(plan, image, options, facts) } catch {
+                throw RuntimeError.step(
+                    "telling the audit log of this start (the configuration: audit log)", error, hint: "ask the administrator")
+            }
+        }
         let images = try MountedImages(plan, mounting())
         let environment = Self.scripts(plan.environment, planner.view)
         log.debug("namespaces: \(plan.namespaces.names.joined(separator: ", "))")

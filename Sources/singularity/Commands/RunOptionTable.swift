@@ -22,6 +22,10 @@ enum Running {
             "compat", nil, .flag, "behave more like Docker: --containall --writable-tmpfs --no-init --no-umask --no-eval",
             environment: ["COMPAT"]),
         OptionSpec(
+            "closed", nil, .flag,
+            "for images that nobody trusts: --containall, no network, no privileges, nothing of the host but what other options show",
+            environment: ["CLOSED"]),
+        OptionSpec(
             "overlay", "o", .list("path[:ro]"), "lay a directory or an image over the image; changes go into it",
             environment: ["OVERLAY", "OVERLAYIMAGE"]),
         OptionSpec(

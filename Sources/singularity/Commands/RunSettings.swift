@@ -19,7 +19,8 @@ extension Running {
         for text in parsed.all("fusemount") { options.fuseMounts.append(try FuseMountSpec(text)) }
         let compat = parsed.has("compat")
         options.contain = parsed.has("contain")
-        options.containAll = parsed.has("containall") || compat
+        let closed = parsed.has("closed")
+        options.containAll = parsed.has("containall") || compat || closed
         options.cleanEnvironment = parsed.has("cleanenv")
         options.environment = try EnvironmentFile.variables(parsed.all("env-file")) + variables(parsed.all("env"))
         options.withheldVariables = Set(parsed.all("no-env"))
@@ -28,7 +29,7 @@ extension Running {
         options.writable = parsed.has("writable")
         options.prefersUnderlay = parsed.has("underlay")
         options.noHome = parsed.has("no-home")
-        options.noMount = Set(parsed.all("no-mount"))
+        options.noMount = Set(parsed.all("no-mount") + (closed ? ["bind-paths", "hostfs", "/etc/resolv.conf"] : []))
         options.workDirectory = parsed["workdir"]
         options.scratch = parsed.all("scratch")
         options.noEval = parsed.has("no-eval") || compat
@@ -72,12 +73,16 @@ extension Running {
         options.newPID = (parsed.has("pid") || options.containAll) && !parsed.has("no-pid")
         options.forbidsPID = parsed.has("no-pid")
         options.newIPC = parsed.has("ipc")
-        options.newUTS = parsed.has("uts")
+        options.newUTS = parsed.has("uts") || parsed.has("closed")
         options.newUser = parsed.has("userns")
         options.fakeRoot = parsed.has("fakeroot")
         options.ignoresSubordinateIDs = parsed.has("ignore-subuid")
         options.noInit = parsed.has("no-init") || parsed.has("compat")
-        if let name = parsed["hostname"] { options.hostName = try hostName(name) }
+        if let name = parsed["hostname"] {
+            options.hostName = try hostName(name)
+        } else if parsed.has("closed") {
+            options.hostName = "container"
+        }
         options.network = try network(parsed, log)
         options.ports = try parsed.all("publish").map { text throws(RuntimeError) in try PortMapping(published: text) }
         if let name = parsed["group"] {
@@ -98,7 +103,9 @@ extension Running {
             }
             return .joined(path)
         }
-        guard parsed.has("net") || !names.isEmpty || !arguments.isEmpty || parsed.isGiven("publish") else { return .host }
+        guard parsed.has("net") || !names.isEmpty || !arguments.isEmpty || parsed.isGiven("publish") else {
+            return parsed.has("closed") && !parsed.isGiven("group") ? .isolated : .host
+        }
         if !parsed.has("net"), !parsed.isGiven("publish") { log.info("--network and --network-args imply --net") }
         if names == ["none"] {
             if !arguments.isEmpty { throw CommandError("--network-args: the network none has no ports") }
@@ -122,7 +129,7 @@ extension Running {
         options.addedCapabilities = known(parsed.all("add-caps"), "add-caps")
         options.droppedCapabilities = known(parsed.all("drop-caps"), "drop-caps")
         options.keepsPrivileges = parsed.has("keep-privs")
-        options.dropsPrivileges = parsed.has("no-privs")
+        options.dropsPrivileges = parsed.has("no-privs") || parsed.has("closed")
         options.allowsSetuid = parsed.has("allow-setuid")
         for text in parsed.all("security") {
             guard let colon = text.firstIndex(of: ":") else {
