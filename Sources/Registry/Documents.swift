@@ -36,6 +36,8 @@ public struct BlobDescriptor: Codable, Sendable, Hashable {
     public var size: Int64
     public var urls: [String]?
     public var annotations: [String: String]?
+    /// What an artifact is that is no image, such as a list of what is in one.
+    public var artifactType: String?
     public var platform: PlatformFields?
 
     /// The digest where it is of a valid form.

@@ -18,7 +18,7 @@ struct ConversionTests {
                 + "%environment\n export WHO=me\n%runscript\n echo \"$WHO ran\"\n%post\n mkdir /d; echo x > /d/x; chown 4:5 /d/x; ln /d/x /d/y; ln -s x /d/l; chmod 700 /d; mkfifo /d/p\n"
         )
         #expect(first.status == 0, "\(first)")
-        for words in [["s.sqfs"], ["--sandbox", "sandbox"], ["s.tar"], ["oci:layout"], ["oci-archive:o.tar"]] {
+        for words in [["s.sqfs"], ["--sandbox", "sandbox"], ["s.tar"], ["oci:layout:latest"], ["oci-archive:o.tar"]] {
             let result = try recipe.run(["build"] + words + ["s.sif"])
             #expect(result.status == 0, "\(words): \(result)")
         }
@@ -68,6 +68,32 @@ struct ConversionTests {
         #expect(inspect.status == 0 && inspect.output.contains("WHO=me"), "\(inspect)")
         let check = try Run.program("/usr/bin/umoci", ["stat", "--image", "\(recipe.file("layout")):latest"])
         #expect(check.status == 0, "\(check)")
+        // Without a tag the image is meant, not what refers to it.
+        let again = try recipe.run(["build", "again.sif", "oci:layout"])
+        #expect(again.status == 0, "\(again)")
+        // A layout with a tag has lists of what is in the image, which refer to it.
+        struct Manifest: Decodable {
+            struct Entry: Decodable {
+                var digest: String
+                var artifactType: String?
+            }
+            var manifests: [Entry]?
+            var subject: Entry?
+            var layers: [Entry]?
+        }
+        func read(_ path: String) throws -> Manifest {
+            try JSONDecoder().decode(Manifest.self, from: Data(contentsOf: URL(filePath: recipe.file("layout/" + path))))
+        }
+        func blob(_ digest: String) -> String { "blobs/sha256/" + digest.dropFirst(7) }
+        let index = try #require(try read("index.json").manifests)
+        #expect(index.map(\.artifactType) == [nil, "application/spdx+json", "application/vnd.cyclonedx+json"])
+        for (entry, start) in zip(index.dropFirst(), ["{\"spdxVersion\":", "{\"bomFormat\":"]) {
+            let manifest = try read(blob(entry.digest))
+            #expect(manifest.subject?.digest == index[0].digest, "\(entry)")
+            let document = try String(
+                contentsOfFile: recipe.file("layout/" + blob(try #require(manifest.layers?.first).digest)), encoding: .utf8)
+            #expect(document.hasPrefix(start))
+        }
     }
 
     @Test(arguments: Recipe.Builder.possible)

@@ -32,20 +32,29 @@ struct ImageDocuments {
 
     private func addInventory(to sif: SIFWriter, _ plain: any BlockSource) throws {
         let image = try SquashFSImage(plain)
-        let inventory = try ImageInventory(of: image)
+        let documents = try Self.bills(try ImageInventory(of: image), seed: "\(image.superblock.inodeCount)", time: time)
+        for (name, format, bytes) in documents {
+            try sif.add(NewObject(.billOfMaterials, name: name, detail: .billOfMaterials(format)), bytes)
+        }
+    }
+
+    /// A list of contents in each form.
+    /// - Parameters:
+    ///   - seed: what else tells this image from others.
+    ///   - time: Unix seconds.
+    static func bills(
+        _ inventory: ImageInventory, seed: String, time: Int64
+    ) throws -> [(name: String, format: BillOfMaterialsFormat, bytes: [UInt8])] {
         let text = inventory.packages.map { "\($0.ecosystem.rawValue) \($0.name) \($0.version) \($0.source)\n" }.joined()
-        let seed = Array("\(inventory.distribution.name)\n\(image.superblock.inodeCount)\n\(time)\n\(text)".utf8)
+        let seed = Array("\(inventory.distribution.name)\n\(seed)\n\(time)\n\(text)".utf8)
         let subject = InventorySubject(
             name: inventory.distribution.name.isEmpty ? "container" : inventory.distribution.name,
             identity: Hexadecimal.text(try MessageDigest.of(seed)), created: CivilTime(time).rfc3339,
             tool: ("singularity", ProgramVersion.text))
-        let documents: [(String, BillOfMaterialsFormat, JSONValue)] = [
-            (Self.spdxName, .spdxJSON, SPDXDocument.json(inventory, of: subject)),
-            (Self.cycloneDXName, .cycloneDXJSON, CycloneDXDocument.json(inventory, of: subject)),
+        return [
+            (spdxName, .spdxJSON, Array(SPDXDocument.json(inventory, of: subject).compact.utf8)),
+            (cycloneDXName, .cycloneDXJSON, Array(CycloneDXDocument.json(inventory, of: subject).compact.utf8)),
         ]
-        for (name, format, document) in documents {
-            try sif.add(NewObject(.billOfMaterials, name: name, detail: .billOfMaterials(format)), Array(document.compact.utf8))
-        }
     }
 
     /// Digests the partition while the disk takes it up, which it must have done before the file gets its name.

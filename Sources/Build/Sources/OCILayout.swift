@@ -102,10 +102,11 @@ enum OCILayout {
             }
             return found
         case .any:
-            if let only = index.manifests.first, index.manifests.count == 1 { return only }
-            guard !index.manifests.isEmpty else { throw BuildError.badSource(from, why: "it has no image") }
+            let images = index.manifests.filter { $0.artifactType == nil }
+            if let only = images.first, images.count == 1 { return only }
+            guard !images.isEmpty else { throw BuildError.badSource(from, why: "it has no image") }
             // Images of one name for several platforms are no question; several names are.
-            guard Set(tags).count <= 1, index.manifests.allSatisfy({ $0.platform != nil }) else {
+            guard Set(tags).count <= 1, images.allSatisfy({ $0.platform != nil }) else {
                 throw BuildError.badSource(
                     from,
                     why: "it has several images (\(tags.joined(separator: ", "))): choose one by a tag, \(from):\(tags.first ?? "TAG")")

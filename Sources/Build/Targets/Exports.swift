@@ -3,6 +3,7 @@ import Crypto
 import FoundationEssentials
 import Glibc
 import ImageTree
+import Inventory
 import Linux
 import Messages
 import Registry
@@ -26,7 +27,7 @@ struct Exports {
             let (path, tag) = Self.split(name)
             let layout = UnfinishedDirectory.name(for: path)
             do {
-                try writeLayout(layout, tag: tag)
+                try writeLayout(layout, tag: tag, isNamed: path != name)
                 try Self.publish(layout, path)
             } catch {
                 Files.removeTree(layout)
@@ -36,7 +37,7 @@ struct Exports {
             log.info("Creating OCI archive...")
             let (path, tag) = Self.split(name)
             let layout = temporary + "/layout"
-            try writeLayout(layout, tag: tag)
+            try writeLayout(layout, tag: tag, isNamed: path != name)
             try TarFile.write(
                 HostTree.read(layout, ownership: .recorded), to: path, .none, latestTime: options.image.latestTime ?? 0)
         default: throw BuildError.refused("\(target.path) is not an export")
@@ -61,7 +62,10 @@ struct Exports {
         var size: Int
     }
 
-    private func writeLayout(_ folder: String, tag: String) throws {
+    private static let manifestType = "application/vnd.oci.image.manifest.v1+json"
+
+    /// - Parameter isNamed: the tag was asked for. Readers that are given none want a layout with one manifest.
+    private func writeLayout(_ folder: String, tag: String, isNamed: Bool) throws {
         try Files.makeDirectories(folder + "/blobs/sha256")
         let (root, description, time) = try assembly.finish()
         let process = try OCIProcess(root)
@@ -86,38 +90,67 @@ struct Exports {
         ])
         let config = try write(configuration, folder)
         let manifest = JSONValue.object([
-            ("schemaVersion", .number(2)), ("mediaType", .string("application/vnd.oci.image.manifest.v1+json")),
+            ("schemaVersion", .number(2)), ("mediaType", .string(Self.manifestType)),
             ("config", Self.descriptor(config, "application/vnd.oci.image.config.v1+json")),
             ("layers", .array([Self.descriptor(layer, "application/vnd.oci.image.layer.v1.tar+gzip")])),
         ])
         let top = try write(manifest, folder)
+        let referrers = isNamed && options.image.listsContents ? try writeBills(of: top, root, time: time, folder) : []
         let index = JSONValue.object([
             ("schemaVersion", .number(2)),
             (
                 "manifests",
-                .array([
-                    .object([
-                        ("mediaType", .string("application/vnd.oci.image.manifest.v1+json")), ("digest", .string(top.digest)),
-                        ("size", .number(top.size)),
-                        (
-                            "platform",
-                            .object([("architecture", .string(description.architecture.name)), ("os", .string("linux"))])
-                        ),
-                        ("annotations", .object([("org.opencontainers.image.ref.name", .string(tag))])),
-                    ])
-                ])
+                .array(
+                    [
+                        .object([
+                            ("mediaType", .string(Self.manifestType)), ("digest", .string(top.digest)),
+                            ("size", .number(top.size)),
+                            (
+                                "platform",
+                                .object([("architecture", .string(description.architecture.name)), ("os", .string("linux"))])
+                            ),
+                            ("annotations", .object([("org.opencontainers.image.ref.name", .string(tag))])),
+                        ])
+                    ] + referrers)
             ),
         ])
         try Files.replace(folder + "/index.json", with: Array(index.compact.utf8))
         try Files.replace(folder + "/oci-layout", with: Array("{\"imageLayoutVersion\":\"1.0.0\"}".utf8))
     }
 
+    /// Lists of what is in the image, as artifacts that refer to it (OCI image specification 1.1, "Guidelines for artifact
+    /// usage").
+    /// - Returns: their entries in the index.
+    private func writeBills(of image: Blob, _ root: Node, time: Int64, _ folder: String) throws -> [JSONValue] {
+        let inventory = ImageInventory(root) { try TreePath.read($0, in: root) }
+        let empty = try write(.object([]), folder)
+        return try ImageDocuments.bills(inventory, seed: image.digest, time: time).map { bill in
+            let type =
+                switch bill.format {
+                case .cycloneDXJSON: "application/vnd.cyclonedx+json"
+                default: "application/spdx+json"
+                }
+            let manifest = try write(
+                .object([
+                    ("schemaVersion", .number(2)), ("mediaType", .string(Self.manifestType)), ("artifactType", .string(type)),
+                    ("config", Self.descriptor(empty, "application/vnd.oci.empty.v1+json")),
+                    ("layers", .array([Self.descriptor(try write(bill.bytes, folder), type)])),
+                    ("subject", Self.descriptor(image, Self.manifestType)),
+                ]), folder)
+            return .object([
+                ("mediaType", .string(Self.manifestType)), ("digest", .string(manifest.digest)), ("size", .number(manifest.size)),
+                ("artifactType", .string(type)),
+            ])
+        }
+    }
+
     private static func descriptor(_ blob: Blob, _ type: String) -> JSONValue {
         .object([("mediaType", .string(type)), ("digest", .string(blob.digest)), ("size", .number(blob.size))])
     }
 
-    private func write(_ value: JSONValue, _ folder: String) throws -> Blob {
-        let bytes = Array(value.compact.utf8)
+    private func write(_ value: JSONValue, _ folder: String) throws -> Blob { try write(Array(value.compact.utf8), folder) }
+
+    private func write(_ bytes: [UInt8], _ folder: String) throws -> Blob {
         let digest = SHA256.hash(data: bytes).hexadecimal
         try Files.replace("\(folder)/blobs/sha256/\(digest)", with: bytes)
         return Blob(digest: "sha256:" + digest, size: bytes.count)
