@@ -55,6 +55,19 @@ public struct HostCheck: Sendable {
         return status & 0x7f == 0 ? (status >> 8) & 0xff : EFAULT
     }
 
+    /// Runs `body` in a child that may mount.
+    /// - Returns: an errno value or 0.
+    private func trialWithin(_ body: () throws(SystemError) -> Void) -> CInt {
+        trial {
+            let entered = enter()
+            if entered != 0 { return entered }
+            do throws(SystemError) {
+                try body()
+                return 0
+            } catch { return error.errno }
+        }
+    }
+
     private func enter() -> CInt {
         do throws(SystemError) {
             if getuid() != 0 || !CapabilitySet.effective.contains(.systemAdministration) {
@@ -136,16 +149,10 @@ public struct HostCheck: Sendable {
         guard canMount else {
             return Finding(subject: subject, verdict: .refused, detail: "not tried: nothing can be mounted", remedies: [])
         }
-        let code = trial {
-            let entered = enter()
-            if entered != 0 { return entered }
-            do throws(SystemError) {
-                let isUser = getuid() != 0
-                let session = try Session(isUserNamespace: isUser)
-                try session.mountOverlay(
-                    Session.Layers(lowers: [Session.layer, Session.image], upper: try session.memoryUpper()), allowsSetuid: false)
-                return 0
-            } catch { return error.errno }
+        let code = trialWithin { () throws(SystemError) in
+            let session = try Session(isUserNamespace: getuid() != 0)
+            try session.mountOverlay(
+                Session.Layers(lowers: [Session.layer, Session.image], upper: try session.memoryUpper()), allowsSetuid: false)
         }
         if code == 0 { return Finding(subject: subject, verdict: .works, detail: "missing mount points can be added", remedies: []) }
         return Finding(
@@ -161,15 +168,10 @@ public struct HostCheck: Sendable {
         guard canMount else {
             return Finding(subject: subject, verdict: .refused, detail: "not tried: nothing can be mounted", remedies: [])
         }
-        let code = trial {
-            let entered = enter()
-            if entered != 0 { return entered }
-            do throws(SystemError) {
-                // A new instance is that of the PID namespace for children.
-                try Namespaces.pid.unshare()
-                _ = try DetachedMount("proc", [.noSuid, .noDev, .noExec])
-                return 0
-            } catch { return error.errno }
+        let code = trialWithin { () throws(SystemError) in
+            // A new instance is that of the PID namespace for children.
+            try Namespaces.pid.unshare()
+            _ = try DetachedMount("proc", [.noSuid, .noDev, .noExec])
         }
         if code == 0 {
             return Finding(subject: subject, verdict: .works, detail: "--pid and instances show their own processes", remedies: [])
