@@ -55,3 +55,22 @@ public struct DetachedMount: ~Copyable {
         guard clinux_move_mount(tree.rawValue, target) == 0 else { throw .last("mount on \(target)") }
     }
 }
+
+extension DetachedMount {
+    /// Tries whether a new PID namespace may have a /proc of its own. Only for a child, which has entered its other namespaces
+    /// and then ends.
+    /// - Returns: an errno value or 0.
+    public static func trialOfProc() -> CInt {
+        do throws(SystemError) {
+            try Namespaces.pid.unshare()
+            // Only a process in it can mount it.
+            let inner = try Process.fork {
+                do throws(SystemError) {
+                    _ = try DetachedMount("proc", [.noSuid, .noDev, .noExec])
+                    _exit(0)
+                } catch { _exit(error.errno) }
+            }
+            return Process.exitCode(Process.wait(for: inner))
+        } catch { return error.errno }
+    }
+}

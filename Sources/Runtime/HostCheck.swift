@@ -169,9 +169,8 @@ public struct HostCheck: Sendable {
             return Finding(subject: subject, verdict: .refused, detail: "not tried: nothing can be mounted", remedies: [])
         }
         let code = trialWithin { () throws(SystemError) in
-            // A new instance is that of the PID namespace for children.
-            try Namespaces.pid.unshare()
-            _ = try DetachedMount("proc", [.noSuid, .noDev, .noExec])
+            let code = DetachedMount.trialOfProc()
+            if code != 0 { throw SystemError("mount", errno: code) }
         }
         if code == 0 {
             return Finding(subject: subject, verdict: .works, detail: "--pid and instances show their own processes", remedies: [])

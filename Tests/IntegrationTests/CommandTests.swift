@@ -155,6 +155,9 @@ import Testing
         guard Site.mayFUSE else { return }
         let result = try Run.singularity("doctor", as: .ordinaryUser)
         #expect(result.status == 0 && result.output.contains("/dev/fuse: images are mounted without root"), "\(result)")
+        // It says of /proc what a container meets.
+        let own = try Run.singularity("exec", "--pid", Site.debian.get(), "true", as: .ordinaryUser)
+        #expect(own.status == 0 && result.output.contains("ok        new /proc") == own.error.isEmpty, "\(result) \(own)")
         let json = try Run.singularity("doctor", "--json", as: .ordinaryUser)
         #expect(try JSONSerialization.jsonObject(with: json.bytes) is [[String: Any]])
     }

@@ -42,12 +42,8 @@ struct SectionRoot {
         // What hides parts of /proc forbids new ones in a user namespace; then the host's processes are seen.
         guard run.identity != .root else { return !ChangedRoot.isNeeded }
         let child = try? Process.fork {
-            do throws(SystemError) {
-                try Namespaces.mount.union(.pid).unshare()
-            } catch { _exit(1) }
-            let inner = clinux_fork()
-            if inner == 0 { _exit((try? DetachedMount("proc", [.noSuid, .noDev, .noExec])) == nil ? 1 : 0) }
-            _exit(inner > 0 && Process.wait(for: inner) == 0 ? 0 : 1)
+            do throws(SystemError) { try Namespaces.mount.unshare() } catch { _exit(1) }
+            _exit(DetachedMount.trialOfProc())
         }
         guard let child else { return false }
         return Process.wait(for: child) == 0
