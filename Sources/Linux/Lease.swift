@@ -39,13 +39,10 @@ public final class Lease: Sendable {
         let process = "\(hostName) \(getpid()) \(ProcessStart.time(of: getpid()) ?? 0)"
         let identity = "\(UInt64.random(in: 0 ... .max))@\(processSpace)"
         let content = "\(process) \(identity) \(time(nil)) \(note.replacing("\n", with: " "))\n"
-        for _ in 0..<3 {
+        for _ in 0..<10 {
             let raw = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
             if raw >= 0 {
-                let file = OwnedDescriptor(raw)
-                do throws(SystemError) {
-                    try Files.writeAll(Array(content.utf8), to: file.rawValue, name: path)
-                } catch {
+                do throws(SystemError) { try write(content, to: raw, path) } catch {
                     unlink(path)
                     throw error
                 }
@@ -53,9 +50,18 @@ public final class Lease: Sendable {
             }
             guard errno == EEXIST else { throw .last("create \(path)") }
             guard let stale = staleContent(path) else { return nil }
-            remove(path, ifContentIs: stale)
+            try remove(path, ifStillStale: stale)
         }
         return nil
+    }
+
+    /// Writes and closes a file: on network file systems it is closing that tells of a full disk.
+    private static func write(_ content: String, to file: CInt, _ path: String) throws(SystemError) {
+        do throws(SystemError) { try Files.writeAll(Array(content.utf8), to: file, name: path) } catch {
+            Glibc.close(file)
+            throw error
+        }
+        guard Glibc.close(file) == 0 || errno == EINTR else { throw .last("write \(path)") }
     }
 
     private init(path: String, content: String) {
@@ -139,13 +145,21 @@ public final class Lease: Sendable {
         return age(status, path) > term ? text : nil
     }
 
-    /// Two processes may find the same stale lease: only one of them can rename it away, and one that caught a new
-    /// lease by mistake puts it back.
-    private static func remove(_ path: String, ifContentIs stale: String) {
-        let aside = "\(path).\(getpid()).\(UInt32.random(in: 0 ... .max))"
-        guard rename(path, aside) == 0 else { return }
-        if (try? Files.readText(aside)) != stale { link(aside, path) }
-        unlink(aside)
+    /// Removes a lease whose holder is gone. Of all that have found it stale, one at a time may look again and remove it, so
+    /// that nobody removes what another one has taken meanwhile.
+    private static func remove(_ path: String, ifStillStale stale: String) throws(SystemError) {
+        let mark = path + ".ending"
+        let raw = open(mark, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        guard raw >= 0 else {
+            guard errno == EEXIST else { throw .last("create \(mark)") }
+            // Whoever has died in that moment is in the way for a while.
+            if let status = Files.status(mark, followLinks: false), age(status, mark) > term { unlink(mark) }
+            usleep(1000)
+            return
+        }
+        close(raw)
+        if staleContent(path) == stale { unlink(path) }
+        unlink(mark)
     }
 
     /// The name of this host, as leases have it.

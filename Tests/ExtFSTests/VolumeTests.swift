@@ -147,6 +147,58 @@ struct VolumeTests {
         #expect(try recovered(copy(path, "crash.img")) == volume.model)
     }
 
+    /// Room that is taken in advance ends at a group's end, goes over several, and is given back.
+    @Test func roomTakenInAdvanceIsNotGivenTwice() throws {
+        defer { done() }
+        // Groups of 8 MiB.
+        let path = try make("a.img", ["-t", "ext4", "-b", "1024", "-g", "8192"], size: 96 << 20)
+        func volume() throws -> ExtVolume { try ExtVolume(open(path), name: path, isReadOnly: false) }
+        func check() throws {
+            let result = try run("/sbin/e2fsck", ["-f", "-n", path])
+            #expect(result.status == 0, "\(result.text)")
+        }
+        func file(_ name: String, in volume: ExtVolume, _ body: (UInt32) throws -> Void) throws {
+            try volume.lock.locked {
+                let number = try volume.makeNode(
+                    Array(name.utf8), in: ExtVolume.root, mode: UInt32(S_IFREG) | 0o600, device: (0, 0), uid: 0, gid: 0)
+                try body(number)
+            }
+        }
+        do {
+            let volume = try volume()
+            // Until a group is full, and over the ends of others.
+            for (index, size) in [3 << 20, 5 << 20, 900 << 10, 24 << 20, 1 << 20].enumerated() {
+                try file("f\(index)", in: volume) { try volume.reserve($0, from: 0, count: UInt64(size), keepSize: index % 2 == 0) }
+                #expect(volume.commit() == 0)
+            }
+            for index in 0..<40 {
+                try file("g\(index)", in: volume) { try volume.reserve($0, from: UInt64(index * 4096), count: 300 << 10, keepSize: true) }
+            }
+            #expect(volume.commit() == 0)
+            volume.close()
+        }
+        try check()
+        do {
+            let volume = try volume()
+            // What is taken next is nobody's.
+            for index in 0..<20 {
+                try file("h\(index)", in: volume) { number in
+                    let bytes = [UInt8](repeating: UInt8(index), count: 300 << 10)
+                    try bytes.withUnsafeBytes { try volume.write(number, at: 0, $0) }
+                }
+            }
+            for name in ["f3", "g7", "f0"] {
+                try volume.lock.locked {
+                    let number = try volume.remove(Array(name.utf8), from: ExtVolume.root, isDirectory: false)
+                    while !(try volume.free(number)) {}
+                }
+            }
+            #expect(volume.commit() == 0)
+            volume.close()
+        }
+        try check()
+    }
+
     /// Whatever is in a file: an error, or something that makes sense, and no crash.
     @Test func damagedFileSystemsAreErrors() throws {
         defer { done() }

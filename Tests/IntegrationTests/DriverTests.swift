@@ -38,6 +38,33 @@ struct DriverTests {
             environment: ["SINGULARITY_DRIVER_ROOT": scratch.path])
     }
 
+    /// Sections and tests of a build use the driver; the image has nothing of it.
+    @Test func buildsSeeTheDriver() throws {
+        let scratch = try Scratch()
+        try driver(scratch, ["libcuda.so"], programs: ["nvidia-smi"], devices: ["nvidia0"])
+        let script =
+            "nvidia-smi; test -s /.singularity.d/libs/libcuda.so.1; case $LD_LIBRARY_PATH in */.singularity.d/libs*) ;; *) exit 4;; esac"
+        let recipe = "Bootstrap: localimage\nFrom: \(try Site.debian.get())\n%post\n    \(script)\n    touch /done\n%test\n    \(script)\n"
+        try scratch.write("a.def", Array(recipe.utf8))
+        let environment = ["SINGULARITY_DRIVER_ROOT": scratch.path, "SINGULARITY_CACHEDIR": scratch.file("cache")]
+        func build(_ options: [String]) throws -> Run {
+            try Run.program(
+                Site.program, ["build", "--force"] + options + [scratch.file("a.sif"), scratch.file("a.def")], as: .ordinaryUser,
+                environment: environment)
+        }
+        let without = try build([])
+        #expect(without.status == 255 && without.error.contains("%post"), "\(without)")
+        let with = try build(["--nv"])
+        #expect(with.status == 0 && with.output.contains("program nvidia-smi"), "\(with)")
+        let left = try Run.singularity(
+            "exec", scratch.file("a.sif"), "sh", "-c", "ls /done /usr/bin/nvidia-smi /.singularity.d/libs/* 2>/dev/null", as: .ordinaryUser)
+        #expect(left.output == "/done\n", "\(left)")
+        let none = try Run.program(
+            Site.program, ["build", "--nv", scratch.file("b.sif"), scratch.file("a.def")], as: .ordinaryUser,
+            environment: ["SINGULARITY_DRIVER_ROOT": scratch.file("nowhere"), "SINGULARITY_CACHEDIR": scratch.file("cache")])
+        #expect(none.error.contains("--nv: no files of the driver were found"), "\(none)")
+    }
+
     @Test func nvidiasFilesAreShown() throws {
         let scratch = try Scratch()
         try driver(

@@ -45,6 +45,45 @@ struct OptionTests {
         #expect(shown.output == "secret\n", "\(shown)")
     }
 
+    /// What differs between hosts does not differ in a closed container: three hosts, the same bytes.
+    @Test(.enabled(if: Site.isRoot, "needs root to make hosts that differ")) func aClosedContainerIsTheSameOnAllHosts() throws {
+        let scratch = try Scratch()
+        let home = scratch.file("home")
+        try FileManager.default.createDirectory(atPath: home + "/.local/lib/python3.11/site-packages", withIntermediateDirectories: true)
+        let script = """
+            env | sort; cut -d' ' -f2,3 /proc/self/mounts | sort; locale 2>/dev/null; date +%Z; umask; pwd; hostname; ulimit -s
+            python3 -c 'import sys; print(sys.path)'; cat /etc/resolv.conf /etc/hosts /etc/hostname 2>/dev/null | sha256sum
+            """
+        let hosts = [
+            "hostname first",
+            """
+            hostname second; export TZ=Asia/Tokyo LANG=de_DE.UTF-8 LC_ALL=C PYTHONPATH=/opt FOO=bar LD_LIBRARY_PATH=/opt PS1=x
+            umask 077; mount -t tmpfs tmpfs /mnt; mount --bind /etc/passwd /etc/resolv.conf; cd /mnt
+            """,
+            """
+            hostname third; export SINGULARITY_BIND= TERM=vt100 PYTHONUSERBASE=/opt PATH=/opt:$PATH SHELL=/bin/false
+            echo 10.0.0.1 secret > \(scratch.path)/hosts; mount --bind \(scratch.path)/hosts /etc/hosts
+            mount --bind /usr/share/zoneinfo/UTC /etc/localtime 2>/dev/null; cd /usr; umask 000
+            """,
+        ]
+        let image = try Site.debian.get()
+        let outputs = try hosts.map { host in
+            let within = """
+                \(host)
+                umask 022
+                exec setpriv --reuid \(Site.user) --regid \(Site.user) --init-groups \(Site.program) exec --closed \(image) sh -c "$1"
+                """
+            let result = try Run.program(
+                "/usr/bin/unshare", ["--mount", "--uts", "/bin/sh", "-c", within, "sh", script],
+                environment: ["HOME": home, "TERM": "xterm"])
+            #expect(result.status == 0, "\(result)")
+            // The terminal's type is the one variable that is taken over, as `--explain` says.
+            return result.output.split(separator: "\n").filter { !$0.hasPrefix("TERM=") }.joined(separator: "\n")
+        }
+        #expect(outputs[0].contains("HOME=") && outputs[0].contains("python3"))
+        #expect(outputs[1] == outputs[0] && outputs[2] == outputs[0], "\(outputs)")
+    }
+
     /// Sites want to know who ran what.
     @Test(.enabled(if: Site.isRoot, "needs root: only its configuration counts")) func startsAreToldToTheLog() throws {
         let scratch = try Scratch()

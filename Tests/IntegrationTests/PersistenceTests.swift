@@ -205,8 +205,8 @@ struct PersistenceTests {
     @Test func theLeaseOfADeadHolderIsTakenOver() throws {
         let place = try Place(as: .ordinaryUser)
         try place.must("data", "create", "db.sif")
-        func lease(_ host: String, _ pid: Int, age: Int) throws {
-            let text = "\(host) \(pid) 12345 1 1700000000 a container of job 77\n"
+        func lease(_ host: String, _ pid: Int, space: String = "", age: Int) throws {
+            let text = "\(host) \(pid) 12345 1@\(space) 1700000000 a container of job 77\n"
             let path = try place.scratch.write("db.sif.lease", Array(text.utf8))
             chmod(path, 0o666)
             if let account = getpwnam(Site.isRoot ? Site.user : NSUserName()) {
@@ -219,7 +219,10 @@ struct PersistenceTests {
         gethostname(&buffer, 255)
         let host = String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
         // Of this host, with a process that is not there.
-        try lease(host, 4_000_000, age: 0)
+        let boot = try String(contentsOfFile: "/proc/sys/kernel/random/boot_id", encoding: .utf8).prefix { $0 != "\n" }
+        var processes = stat()
+        stat("/proc/self/ns/pid", &processes)
+        try lease(host, 4_000_000, space: "\(boot)/\(processes.st_ino)", age: 0)
         #expect(try place.run("exec", "--data", "db.sif:/mnt", Site.debian.get(), "true").status == 0)
         // Of another host: alive as long as it was renewed within a minute.
         try lease("elsewhere", 77, age: 10)

@@ -40,11 +40,16 @@ import Testing
     @Test func aLeaseOfADeadProcessIsTakenOver() throws {
         let folder = try folder()
         defer { Files.removeTree(folder) }
-        var name = [CChar](repeating: 0, count: 256)
-        gethostname(&name, 255)
-        let host = String(decoding: name.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
-        try Files.replace(folder + "/lease", with: Array("\(host) 999999 1 x\n".utf8))
+        // What this process would write, with another's number.
+        let own = try #require(try Lease.take(folder + "/own"))
+        let words = try Files.readText(folder + "/own").split(separator: " ", omittingEmptySubsequences: false)
+        own.release()
+        func text(_ space: some StringProtocol) -> [UInt8] { Array("\(words[0]) 999999 1 \(space) 1 x\n".utf8) }
+        try Files.replace(folder + "/lease", with: text(words[3]))
         #expect(try Lease.take(folder + "/lease") != nil)
+        // Whether a process of another PID namespace is alive cannot be seen.
+        try Files.replace(folder + "/inner", with: text("7@another/1"))
+        #expect(try Lease.take(folder + "/inner") == nil)
         // One of another host counts until it has not been renewed for long.
         try Files.replace(folder + "/other", with: Array("elsewhere 1 1 x\n".utf8))
         #expect(try Lease.take(folder + "/other") == nil)
@@ -52,6 +57,26 @@ import Testing
         var times = [timeval(tv_sec: old, tv_usec: 0), timeval(tv_sec: old, tv_usec: 0)]
         utimes(folder + "/other", &times)
         #expect(try Lease.take(folder + "/other") != nil)
+    }
+
+    /// Many find the same dead lease at once, again and again: one of them has it.
+    @Test func aDeadLeaseIsTakenOverOnce() async throws {
+        let folder = try folder()
+        defer { Files.removeTree(folder) }
+        let path = folder + "/lease"
+        for _ in 0..<200 {
+            try Files.replace(path, with: Array("elsewhere 1 1 \(UInt64.random(in: 0 ... .max))\n".utf8))
+            var times = [timeval(tv_sec: 1000, tv_usec: 0), timeval(tv_sec: 1000, tv_usec: 0)]
+            utimes(path, &times)
+            let taken = await withTaskGroup(of: Bool.self) { group in
+                for _ in 0..<8 {
+                    group.addTask { ((try? Lease.take(path)) ?? nil) != nil }
+                }
+                return await group.reduce(0) { $0 + ($1 ? 1 : 0) }
+            }
+            #expect(taken == 1)
+        }
+        #expect(try Files.entries(folder) == ["lease"])
     }
 
     @Test func pathsAreResolvedInsideTheirRoot() throws {

@@ -31,6 +31,9 @@ public struct BuildOptions: Sendable {
     /// Labels and help of the base are replaced.
     public var force = false
     public var binds: [BindSpec] = []
+    /// Drivers that sections and tests see (`--nv`, `--rocm`).
+    public var nvidia = false
+    public var rocm = false
     public var ignoresRanges = false
     /// Makes all of a sandbox readable and writable for its owner.
     public var fixesPermissions = false

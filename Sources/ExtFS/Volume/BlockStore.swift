@@ -107,7 +107,7 @@ final class BlockStore {
     /// - Parameter isJournaled: the journal may still have an older state of it.
     func mayWriteDirectly(_ block: UInt64, isJournaled: Bool) -> Bool {
         !isJournaled && running[block] == nil && committing[block] == nil && committed[block] == nil
-            && !freed.running.contains(block) && !freed.committing.contains(block)
+            && !isBeingFreed(block)
     }
 
     /// Writes data of new blocks to their places.
@@ -117,6 +117,9 @@ final class BlockStore {
     }
 
     func markFree(_ block: UInt64) { freed.running.insert(block) }
+
+    /// Whether a block becomes free with a transaction that is not in the journal yet.
+    func isBeingFreed(_ block: UInt64) -> Bool { freed.running.contains(block) || freed.committing.contains(block) }
 
     /// Blocks that became free since the last commit began.
     var freedCount: Int { freed.running.count }

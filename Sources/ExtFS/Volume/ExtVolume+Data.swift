@@ -338,7 +338,10 @@ extension ExtVolume {
         let first = offset / size
         let blocks = (offset + count + size - 1) / size - first
         let system = system
-        try ExtError.check(inode.withSmall { ext2fs_fallocate(system, EXT2_FALLOCATE_FORCE_UNINIT, number, $0, ~0, first, blocks) })
+        let status = notingGroups {
+            inode.withSmall { ext2fs_fallocate(system, EXT2_FALLOCATE_FORCE_UNINIT, number, $0, ~0, first, blocks) }
+        }
+        try ExtError.check(status)
         if !keepSize, offset + count > inode.size { inode.size = offset + count }
         inode.changeTime = Self.now
         try writeInode(number, &inode)

@@ -21,7 +21,9 @@ extension ExtVolume {
 
     /// Gives free blocks back to the host's file system: the file takes the room that is used.
     func discard() {
-        var blocks = discardable.filter { ext2fs_test_block_bitmap2(system.pointee.block_map, $0) == 0 }.sorted()[...]
+        // One that was used again and is being freed anew has what a crash would bring back.
+        var blocks = discardable.filter { ext2fs_test_block_bitmap2(system.pointee.block_map, $0) == 0 && !store.isBeingFreed($0) }
+            .sorted()[...]
         discardable = []
         while let first = blocks.popFirst() {
             var count: UInt64 = 1

@@ -144,14 +144,7 @@ public final class ExtVolume: @unchecked Sendable {
             system,
             { system, block, inUse in
                 guard let system else { return }
-                Unmanaged<ExtVolume>.fromOpaque(system.pointee.priv_data).takeUnretainedValue().blocksHaveChanged(block, 1, inUse)
-            }, nil)
-        ext2fs_set_block_alloc_stats_range_callback(
-            system,
-            { system, block, count, inUse in
-                guard let system else { return }
-                Unmanaged<ExtVolume>.fromOpaque(system.pointee.priv_data).takeUnretainedValue()
-                    .blocksHaveChanged(block, UInt64(count), inUse)
+                Unmanaged<ExtVolume>.fromOpaque(system.pointee.priv_data).takeUnretainedValue().blockHasChanged(block, inUse)
             }, nil)
         // Writing without what the journal still has would be the end of it.
         guard !Self.needsCheck(storage) else {
@@ -251,14 +244,20 @@ public final class ExtVolume: @unchecked Sendable {
 
     // MARK: Changes
 
-    private func blocksHaveChanged(_ block: UInt64, _ count: UInt64, _ inUse: CInt) {
-        var group = ext2fs_group_of_blk2(system, block)
-        let last = ext2fs_group_of_blk2(system, block + count - 1)
-        while group <= last {
-            changedBlockGroups.insert(group)
-            group += 1
+    private func blockHasChanged(_ block: UInt64, _ inUse: CInt) {
+        changedBlockGroups.insert(ext2fs_group_of_blk2(system, block))
+        if inUse < 0 { store.markFree(block) }
+    }
+
+    /// Notes the groups of which `body` takes blocks by ranges: libext2fs tells of a range when it has forgotten how long it was
+    /// (ext2fs_block_alloc_stats_range in 1.47 calls back with what is left to be counted, which is nothing).
+    func notingGroups<R, E: Error>(_ body: () throws(E) -> R) throws(E) -> R {
+        let groups = 0..<system.pointee.group_desc_count
+        let before = groups.map { ext2fs_bg_free_blocks_count(system, $0) }
+        defer {
+            for group in groups where ext2fs_bg_free_blocks_count(system, group) != before[Int(group)] { changedBlockGroups.insert(group) }
         }
-        if inUse < 0 { for offset in 0..<count { store.markFree(block + offset) } }
+        return try body()
     }
 
     /// Counts an inode as used or free.

@@ -163,6 +163,7 @@ struct SectionRoot {
         for spec in run.binds {
             bind(spec.source, spec.destination, readOnly: spec.isReadOnly, isRequired: true, "--bind")
         }
+        for spec in run.drivers { bind(spec.source, spec.destination, readOnly: true, "file of a driver") }
         return mounts
     }
 

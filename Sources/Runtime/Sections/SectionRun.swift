@@ -28,6 +28,8 @@ public struct SectionRun: Sendable {
     /// All variables of the program.
     public var environment: [String: String]
     public var binds: [BindSpec]
+    /// Files of drivers; the places that are made for them do not stay.
+    public var drivers: [BindSpec]
     /// Descriptors that become its standard output and standard error; nil for those of this process.
     public var output: (output: CInt, errors: CInt)?
     /// A tree that is changed itself, in the place of a layer over the lowers.
@@ -47,6 +49,7 @@ public struct SectionRun: Sendable {
         environment = [:]
         output = nil
         binds = []
+        drivers = []
     }
 
     /// How a section ended, as its own process hands it on.
@@ -183,7 +186,7 @@ public struct SectionRun: Sendable {
         if !message.isEmpty && !usesFuse { exit(Self.failureStatus) }
         let code = Process.exitCode(status)
         if code == 0 {
-            if place == .container { unlink((writableTree ?? work.upper) + scriptPath) }
+            if place == .container { removePlaces() }
             try harvest(
                 Changes(upper: writableTree ?? work.upper, others: try OwnerList.read(records.rawValue), hasMarkers: usesFuse))
         }
@@ -217,6 +220,18 @@ public struct SectionRun: Sendable {
             guard symlink(tree, self.work.hostRoot) == 0 else { throw SystemError.last("link \(self.work.hostRoot)") }
         }
         return try ChangedRoot(tree)
+    }
+
+    /// Takes out of the changes what was only made to be covered.
+    private func removePlaces() {
+        let upper = writableTree ?? work.upper
+        unlink(upper + scriptPath)
+        for bind in drivers {
+            let place = upper + bind.destination
+            if let status = Files.status(place, followLinks: false), status.st_mode & S_IFMT == S_IFREG, status.st_size == 0 {
+                unlink(place)
+            }
+        }
     }
 
     private func writeScript() throws(SystemError) {

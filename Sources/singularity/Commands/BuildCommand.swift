@@ -62,6 +62,9 @@ struct Building {
         OptionSpec("mount", nil, .array("spec"), "show a path of the host: type=bind,src=...,dst=...[,ro]", environment: ["MOUNT"]),
         OptionSpec("no-layer-cache", nil, .flag, "run every section and keep no layer", environment: ["NO_LAYER_CACHE"]),
         OptionSpec("notest", "T", .flag, "leave %test out", environment: ["NOTEST"]),
+        OptionSpec("nv", nil, .flag, "show the files of NVIDIA's driver to %post and %test", environment: ["NV"]),
+        OptionSpec("nvccli", nil, .flag, "as --nv", environment: ["NVCCLI"]),
+        OptionSpec("rocm", nil, .flag, "show the files of AMD's driver to %post and %test", environment: ["ROCM"]),
         OptionSpec(
             "reproducible", nil, .flag, "set times of what sections make back to the base's, so that each build gives the same bytes",
             environment: ["REPRODUCIBLE"]),
@@ -280,9 +283,8 @@ struct Building {
         options.usesLayerCache = !parsed.has("no-layer-cache")
         options.isReproducible = try parsed.has("reproducible") || ConfigurationFile.load().has("reproducible builds")
         options.keepsNothing = parsed.has("disable-cache")
-        for name in ["nv", "nvccli", "rocm"] where parsed.has(name) {
-            log.warning("--\(name): this version has no libraries of a GPU's driver for build sections; the build goes on without")
-        }
+        options.nvidia = parsed.has("nv") || parsed.has("nvccli")
+        options.rocm = parsed.has("rocm")
         options.runsTests = !parsed.has("notest")
         options.keepsFailed = parsed.has("keep-failed")
         options.shellOnError = parsed.has("shell-on-error")
