@@ -71,17 +71,20 @@ struct Run: CustomStringConvertible {
 
         func finish(timeout: Double = 60) -> Run {
             let ended = Wait.until(timeout) { !process.isRunning }
-            if !ended {
+            var status: Int32 = -1
+            if ended {
+                process.waitUntilExit()
+                status = process.terminationStatus
+                if process.terminationReason == .uncaughtSignal { status += 128 }
+            } else {
+                // Not waited for: Foundation hears of an end only when nothing that the program has started is left either.
                 kill(process.processIdentifier, SIGKILL)
             }
-            process.waitUntilExit()
-            var status = process.terminationStatus
-            if process.terminationReason == .uncaughtSignal { status += 128 }
             try? output.seek(toOffset: 0)
             try? error.seek(toOffset: 0)
             let bytes = (try? output.readToEnd()) ?? Data()
             let text = String(decoding: (try? error.readToEnd()) ?? Data(), as: UTF8.self)
-            return Run(status: ended ? status : -1, bytes: bytes, error: text + (ended ? "" : "\n(timed out)"))
+            return Run(status: status, bytes: bytes, error: text + (ended ? "" : "\n(timed out)"))
         }
     }
 

@@ -87,7 +87,9 @@ struct TerminalTests {
     @Test(arguments: kinds) func nothingIsLeftWhenTheTerminalIsClosed(_ options: [String]) throws {
         let image = try Site.debian.get()
         let result = try use(
-            ["shell"] + options + [image], [.expect("Singularity> "), .type("echo rea''dy; sleep 4329\n"), .expect("ready"), .hangUp])
+            ["shell"] + options + [image],
+            // The shell needs a moment to put the program into the foreground, where the signal goes.
+            [.expect("Singularity> "), .type("echo rea''dy; sleep 4329\n"), .expect("ready"), .pause(0.5), .hangUp])
         #expect(result.status == 129, "\(result)")
         #expect(isGone("sleep 4329"))
     }
