@@ -63,23 +63,28 @@ final class GroupNetwork: Sendable {
         guard let path = path(group) else {
             throw .badOption("--group: there is no directory for sockets that belongs to this user; set XDG_RUNTIME_DIR to one")
         }
-        let connected = KeeperSocket.connect(path) { listening in
-            try KeeperProcess.start { GroupSwitch(group: group, path: path).keep(listening) }
-        }
-        guard let connected else {
-            throw .badOption("--group \(group): the process that connects its containers could not be started, or reached at \(path)")
-        }
         var message = Array(member.utf8.prefix(nameSize))
         message += [UInt8](repeating: 0, count: nameSize - message.count)
-        var answer = UInt8(0)
-        _ = clinux_set_receive_timeout(connected.rawValue, 10_000)
-        guard (try? Files.writeAll(message, to: connected.rawValue, name: path)) != nil,
-            retryingOnInterrupt({ read(connected.rawValue, &answer, 1) }) == 1
-        else {
-            throw .badOption("--group \(group): the process that connects its containers does not answer")
+        for _ in 0..<10 {
+            let connected = KeeperSocket.connect(path) { listening in
+                try KeeperProcess.start { GroupSwitch(group: group, path: path).keep(listening) }
+            }
+            guard let connected else {
+                throw .badOption("--group \(group): the process that connects its containers could not be started, or reached at \(path)")
+            }
+            var answer = UInt8(0)
+            _ = clinux_set_receive_timeout(connected.rawValue, 10_000)
+            if (try? Files.writeAll(message, to: connected.rawValue, name: path)) != nil,
+                retryingOnInterrupt({ read(connected.rawValue, &answer, 1) }) == 1
+            {
+                guard answer != 0 else { throw .badOption("--group \(group) has as many containers as it can have") }
+                return GroupNetwork(group, network(of: group) | UInt32(answer), connected)
+            }
+            if errno == EAGAIN { break }
+            // It was about to end, or was killed, when it was found: another one is started.
+            usleep(50_000)
         }
-        guard answer != 0 else { throw .badOption("--group \(group) has as many containers as it can have") }
-        return GroupNetwork(group, network(of: group) | UInt32(answer), connected)
+        throw .badOption("--group \(group): the process that connects its containers does not answer")
     }
 
     // MARK: The container's side
