@@ -41,6 +41,8 @@ for what, value in steps:
                 sys.exit(99)
         position = shown.find(value.encode(), position) + len(value)
     elif what == "type":
+        # A person needs a moment too; a shell that has just printed its prompt may throw away what comes at once.
+        time.sleep(0.3)
         os.write(terminal, value.encode())
     elif what == "pause":
         time.sleep(value)
