@@ -1,7 +1,6 @@
 #define _GNU_SOURCE
 #include "clinux.h"
 #include "filter.h"
-#include <errno.h>
 #include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -13,7 +12,7 @@ static const int reader_calls[] = {
     SYS_sched_getaffinity, SYS_sched_setaffinity, SYS_getpriority, SYS_setpriority, SYS_getpid, SYS_gettid, SYS_getuid, SYS_getgid,
     SYS_fstat, SYS_lseek, SYS_clock_gettime, SYS_clock_nanosleep, SYS_nanosleep, SYS_gettimeofday, SYS_getrandom, SYS_sysinfo,
     SYS_set_robust_list, SYS_rseq, SYS_membarrier, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
-    SYS_sigaltstack, SYS_restart_syscall, SYS_ppoll, SYS_splice, SYS_vmsplice, SYS_exit, SYS_exit_group,
+    SYS_sigaltstack, SYS_restart_syscall, SYS_ppoll, SYS_exit, SYS_exit_group,
 #ifdef SYS_poll
     SYS_poll, SYS_time,
 #endif

@@ -27,9 +27,12 @@ public struct TreeEditor {
     }
 
     /// Writes a file over whatever has the name.
-    public func write(_ path: String, _ text: String, mode: UInt16) {
+    public func write(_ path: String, _ text: String, mode: UInt16) { write(path, Array(text.utf8), mode: mode) }
+
+    /// Writes a file over whatever has the name.
+    public func write(_ path: String, _ bytes: [UInt8], mode: UInt16) {
         guard let (parent, name) = place(path) else { return }
-        let content: FileContent = text.isEmpty ? .empty : .bytes(Array(text.utf8))
+        let content: FileContent = bytes.isEmpty ? .empty : .bytes(bytes)
         parent[name] = Node(.file(content), Attributes(mode: mode, modificationTime: time))
     }
 

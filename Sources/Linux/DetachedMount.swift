@@ -57,6 +57,9 @@ public struct DetachedMount: ~Copyable {
 }
 
 extension DetachedMount {
+    /// A new /proc, of the PID namespace of this process.
+    public static func ofProcesses() throws(SystemError) -> DetachedMount { try DetachedMount("proc", [.noSuid, .noDev, .noExec]) }
+
     /// Tries whether a new PID namespace may have a /proc of its own. Only for a child, which has entered its other namespaces
     /// and then ends.
     /// - Returns: an errno value or 0.
@@ -66,7 +69,7 @@ extension DetachedMount {
             // Only a process in it can mount it.
             let inner = try Process.fork {
                 do throws(SystemError) {
-                    _ = try DetachedMount("proc", [.noSuid, .noDev, .noExec])
+                    _ = try ofProcesses()
                     _exit(0)
                 } catch { _exit(error.errno) }
             }

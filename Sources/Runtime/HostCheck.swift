@@ -68,6 +68,11 @@ public struct HostCheck: Sendable {
         }
     }
 
+    /// What needs a mount, where nothing can be mounted.
+    private func notTried(_ subject: String) -> Finding {
+        Finding(subject: subject, verdict: .refused, detail: "not tried: nothing can be mounted", remedies: [])
+    }
+
     private func enter() -> CInt {
         do throws(SystemError) {
             if getuid() != 0 || !CapabilitySet.effective.contains(.systemAdministration) {
@@ -146,9 +151,7 @@ public struct HostCheck: Sendable {
 
     private func overlay(canMount: Bool) -> Finding {
         let subject = "overlay"
-        guard canMount else {
-            return Finding(subject: subject, verdict: .refused, detail: "not tried: nothing can be mounted", remedies: [])
-        }
+        guard canMount else { return notTried(subject) }
         let code = trialWithin { () throws(SystemError) in
             let session = try Session(isUserNamespace: getuid() != 0)
             try session.mountOverlay(
@@ -165,9 +168,7 @@ public struct HostCheck: Sendable {
 
     private func processes(canMount: Bool) -> Finding {
         let subject = "new /proc"
-        guard canMount else {
-            return Finding(subject: subject, verdict: .refused, detail: "not tried: nothing can be mounted", remedies: [])
-        }
+        guard canMount else { return notTried(subject) }
         let code = trialWithin { () throws(SystemError) in
             let code = DetachedMount.trialOfProc()
             if code != 0 { throw SystemError("mount", errno: code) }
@@ -205,12 +206,11 @@ public struct HostCheck: Sendable {
     }
 
     private func sessionDirectory(canMount: Bool) -> Finding {
-        guard canMount else {
-            return Finding(subject: "session directory", verdict: .refused, detail: "not tried: nothing can be mounted", remedies: [])
-        }
+        let subject = "session directory"
+        guard canMount else { return notTried(subject) }
         let places = Session.places.filter(Files.isDirectory)
         return Finding(
-            subject: "session directory", verdict: places.isEmpty ? .refused : .works,
+            subject: subject, verdict: places.isEmpty ? .refused : .works,
             detail: places.first.map { "in memory, over \($0), seen by the container alone" }
                 ?? "the host has none of the usual directories",
             remedies: places.isEmpty ? ["administrator: create /tmp"] : [])

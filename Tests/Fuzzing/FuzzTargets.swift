@@ -101,16 +101,8 @@ private enum FuzzTargets {
         ]
         guard let first = bytes.first else { return }
         let content = Array(bytes.dropFirst())
-        let path = places[Int(first) % places.count]
         let root = Node.directory()
-        var parent = root
-        let parts = path.split(separator: "/").map(String.init)
-        for part in parts.dropLast() {
-            let next = Node.directory()
-            parent.directory?[part] = next
-            parent = next
-        }
-        parent.directory?[parts[parts.count - 1]] = Node(.file(.bytes(content)), Attributes(mode: 0o644))
+        TreeEditor(root, time: 0).write(places[Int(first) % places.count], content, mode: 0o644)
         _ = ImageInventory(root) { try TreePath.read($0, in: root) }
     }
 

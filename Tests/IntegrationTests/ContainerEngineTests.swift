@@ -126,7 +126,7 @@ struct ContainerEngineTests {
         let listing = try Run.program(
             "/usr/bin/unsquashfs",
             [
-                "-lln", "-o", try Self.offset(image), image, "setup-was-here", "copied", "of-bob", "usr/bin/ssh-agent", "tmp", "dev",
+                "-lln", "-o", try Site.offset(of: image), image, "setup-was-here", "copied", "of-bob", "usr/bin/ssh-agent", "tmp", "dev",
                 "etc/resolv.conf",
             ])
         let lines = listing.output.split(separator: "\n")
@@ -138,7 +138,7 @@ struct ContainerEngineTests {
         #expect(line("tmp/rubbish") == nil && line("left-by-test") == nil)
         // What the section needed is not in the image.
         let before = try Run.program(
-            "/usr/bin/unsquashfs", ["-lln", "-o", try Self.offset(Site.debian.get()), Site.debian.get(), "dev", "etc/resolv.conf"])
+            "/usr/bin/unsquashfs", ["-lln", "-o", try Site.offset(of: Site.debian.get()), Site.debian.get(), "dev", "etc/resolv.conf"])
         for name in ["dev/null", "etc/resolv.conf"] {
             #expect(lines.filter { $0.hasSuffix(name) } == before.output.split(separator: "\n").filter { $0.hasSuffix(name) }, "\(name)")
         }
@@ -153,13 +153,6 @@ struct ContainerEngineTests {
         #expect(!FileManager.default.fileExists(atPath: engine.scratch.file("rootfs/home/work/failing.sif")))
         let bound = try engine.run("singularity build -B /etc:/mnt bound.sif failing.def", isFiltered: true)
         #expect(bound.status == 255 && bound.error.contains("--bind: root may mount nothing here"), "\(bound)")
-    }
-
-    private static func offset(_ image: String) throws -> String {
-        let list = try Run.singularity("sif", "list", image).output
-        let line = try #require(list.split(separator: "\n").first { $0.contains("Squashfs") })
-        return String(try #require(line.split(separator: "|").dropFirst(3).first?.split(separator: "-").first)).trimmingCharacters(
-            in: .whitespaces)
     }
 
     @Test(arguments: [0, 1000]) func imagesRunInAPod(_ user: Int) throws {

@@ -67,10 +67,9 @@ struct Recipe {
     /// Mode, owner and name of all that is in an image, below `path`.
     func listing(_ image: String, _ path: String = "") throws -> [String] {
         let script = """
-            offset=$("$1" sif list "$2" | awk -F'|' '/Squashfs/ { split($4, a, "-"); gsub(/ /, "", a[1]); print a[1] }')
-            unsquashfs -lln -o "$offset" "$2" | awk '{ if ($1 ~ /^[bc]/) print $1, $2, $3 $4, $7; else print $1, $2, $6 }'
+            unsquashfs -lln -o "$1" "$2" | awk '{ if ($1 ~ /^[bc]/) print $1, $2, $3 $4, $7; else print $1, $2, $6 }'
             """
-        let result = try Run.program("/bin/sh", ["-c", script, "sh", Site.program, file(image)])
+        let result = try Run.program("/bin/sh", ["-c", script, "sh", try Site.offset(of: file(image)), file(image)])
         try #require(result.status == 0, "\(result)")
         return result.output.split(separator: "\n").map { $0.replacingOccurrences(of: "squashfs-root", with: "") }.filter {
             path.isEmpty || $0.hasSuffix(" \(path)") || $0.contains(" \(path)/")

@@ -48,18 +48,15 @@ struct RegistrySettingsTests {
         try body(registries)
     }
 
+    /// A rule of registries.conf, all of which speak http.
+    private func rule(_ prefix: String, at location: String, mirrors: [String] = [], more: String = "") -> String {
+        let places = ["[[registry]]\nprefix = \"\(prefix)\"\n\(more)location = \"\(location)\""]
+        return (places + mirrors.map { "[[registry.mirror]]\nlocation = \"\($0)\"" }).map { $0 + "\ninsecure = true\n" }.joined()
+    }
+
     @Test func aMirrorIsAskedFirst() throws {
         try with { site in
-            let rule = """
-                [[registry]]
-                prefix = "registry.invalid/team"
-                location = "\(site.empty.address)"
-                insecure = true
-                [[registry.mirror]]
-                location = "\(site.full.address)"
-                insecure = true
-
-                """
+            let rule = rule("registry.invalid/team", at: site.empty.address, mirrors: [site.full.address])
             let result = try site.pull("registry.invalid/team/image", rule)
             #expect(result.status == 0, "\(result)")
             #expect(site.empty.requests.isEmpty && !site.full.requests.isEmpty)
@@ -68,19 +65,7 @@ struct RegistrySettingsTests {
 
     @Test func whereAMirrorFailsTheRegistryItselfIsAsked() throws {
         try with { site in
-            let rule = """
-                [[registry]]
-                prefix = "registry.invalid/team"
-                location = "\(site.full.address)"
-                insecure = true
-                [[registry.mirror]]
-                location = "\(site.empty.address)"
-                insecure = true
-                [[registry.mirror]]
-                location = "127.0.0.1:1"
-                insecure = true
-
-                """
+            let rule = rule("registry.invalid/team", at: site.full.address, mirrors: [site.empty.address, "127.0.0.1:1"])
             let result = try site.pull("registry.invalid/team/image:latest", rule)
             #expect(result.status == 0, "\(result)")
             #expect(!site.empty.requests.isEmpty)
@@ -99,21 +84,10 @@ struct RegistrySettingsTests {
 
     @Test func theLongestPrefixDecidesAndFoldersAddRules() throws {
         try with { site in
-            let rule = """
-                [[registry]]
-                prefix = "*.invalid"
-                blocked = true
-
-                """
-            let blocked = try site.pull("one.invalid/image", rule)
+            let blocking = "[[registry]]\nprefix = \"*.invalid\"\nblocked = true\n"
+            let blocked = try site.pull("one.invalid/image", blocking)
             #expect(blocked.status == 255 && blocked.error.contains("blocks"), "\(blocked)")
-            let more = """
-                [[registry]]
-                prefix = "one.invalid/image"
-                location = "\(site.full.address)/image"
-                insecure = true
-
-                """
+            let more = rule("one.invalid/image", at: site.full.address + "/image")
             let found = try site.pull("one.invalid/image", more, in: ".config/containers/registries.conf.d", file: "10-one.conf")
             #expect(found.status == 0, "\(found)")
             let other = try site.fetch("two.invalid/image")
@@ -123,17 +97,8 @@ struct RegistrySettingsTests {
 
     @Test func aMirrorForDigestsIsNotAskedForTags() throws {
         try with { site in
-            let rule = """
-                [[registry]]
-                prefix = "registry.invalid"
-                location = "\(site.full.address)"
-                insecure = true
-                mirror-by-digest-only = true
-                [[registry.mirror]]
-                location = "\(site.empty.address)"
-                insecure = true
-
-                """
+            let rule = rule(
+                "registry.invalid", at: site.full.address, mirrors: [site.empty.address], more: "mirror-by-digest-only = true\n")
             let tagged = try site.pull("registry.invalid/image:latest", rule)
             #expect(tagged.status == 0, "\(tagged)")
             #expect(site.empty.requests.isEmpty)

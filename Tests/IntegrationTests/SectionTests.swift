@@ -41,7 +41,7 @@ struct SectionTests {
             "/bin/sh",
             [
                 "-c",
-                "offset=$(\(Site.program) sif list a.sif | awk -F'|' '/Squashfs/ { split($4, a, \"-\"); gsub(/ /, \"\", a[1]); print a[1] }'); unsquashfs -q -n -o $offset -d out a.sif t/ping >/dev/null; getfattr -e hex -n security.capability out/t/ping",
+                "unsquashfs -q -n -o \(try Site.offset(of: recipe.file("a.sif"))) -d out a.sif t/ping >/dev/null; getfattr -e hex -n security.capability out/t/ping",
             ], in: recipe.scratch.path)
         if Site.isRoot { #expect(capability.output.contains("0x01000002002000000000000000000000"), "\(capability)") }
         #expect(recipe.leftovers.isEmpty)

@@ -65,6 +65,16 @@ extension Site {
     }
 }
 
+extension Site {
+    /// Where the file system of a SIF begins, bytes.
+    static func offset(of image: String) throws -> String {
+        let list = try Run.singularity("sif", "list", image).output
+        let line = try #require(list.split(separator: "\n").first { $0.contains("Squashfs") })
+        let place = try #require(line.split(separator: "|").dropFirst(3).first)
+        return place.prefix { $0 != "-" }.trimmingCharacters(in: .whitespaces)
+    }
+}
+
 /// A folder of one test, which goes away with it.
 final class Scratch {
     let path: String

@@ -11,20 +11,8 @@ import Testing
 
     private func inventory(_ files: [String: [UInt8]]) -> ImageInventory {
         let root = Node.directory()
-        for (path, bytes) in files {
-            var parent = root
-            let parts = path.split(separator: "/").map(String.init)
-            for part in parts.dropLast() {
-                if let next = parent.directory?[part] {
-                    parent = next
-                } else {
-                    let next = Node.directory()
-                    parent.directory?[part] = next
-                    parent = next
-                }
-            }
-            parent.directory?[parts[parts.count - 1]] = Node(.file(.bytes(bytes)), Attributes(mode: 0o644))
-        }
+        let editor = TreeEditor(root, time: 0)
+        for (path, bytes) in files { editor.write(path, bytes, mode: 0o644) }
         return ImageInventory(root) { try TreePath.read($0, in: root) }
     }
 

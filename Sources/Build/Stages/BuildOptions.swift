@@ -32,8 +32,7 @@ public struct BuildOptions: Sendable {
     public var force = false
     public var binds: [BindSpec] = []
     /// Drivers that sections and tests see (`--nv`, `--rocm`).
-    public var nvidia = false
-    public var rocm = false
+    public var drivers = DriverBinds()
     public var ignoresRanges = false
     /// Makes all of a sandbox readable and writable for its owner.
     public var fixesPermissions = false

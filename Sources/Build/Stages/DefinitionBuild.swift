@@ -161,8 +161,8 @@ public struct DefinitionBuild {
             Process.dieWithParent()
             var run = RunOptions(image: image, action: .test([]))
             run.binds = options.binds
-            run.nvidia = options.nvidia
-            run.rocm = options.rocm
+            run.nvidia = options.drivers.nvidia
+            run.rocm = options.drivers.rocm
             if let encryption = options.image.encryption {
                 run.keys = ImageKeys { EncryptionKeys(passphrase: encryption.passphrase) }
             }

@@ -15,7 +15,6 @@ final class StageBuild {
     let definition: DefinitionFile
     let options: BuildOptions
     let identity: BuildIdentity
-    private let drivers: DriverBinds
     private let temporary: TemporaryFolder
     private let earlier: [String: StageBuild]
     private let log: Log
@@ -42,8 +41,6 @@ final class StageBuild {
         self.earlier = earlier
         self.identity = identity
         self.options = options
-        drivers = DriverBinds(nvidia: options.nvidia, rocm: options.rocm)
-        for warning in drivers.warnings { log.warning(warning) }
         self.temporary = temporary
         self.log = log
         events = BuildEvents(isOn: options.reportsJSON, stage: stage.name ?? "")
@@ -249,7 +246,7 @@ final class StageBuild {
         let script = try SectionScript(
             Section(kind: .post, app: "", arguments: section.kind == .post ? section.arguments : "", body: body, line: section.line),
             body: body, path: SectionRun.containerScript)
-        let binds = (options.binds + drivers.binds).map { "\($0.source):\($0.destination):\($0.isReadOnly)" }
+        let binds = (options.binds + options.drivers.binds).map { "\($0.source):\($0.destination):\($0.isReadOnly)" }
         try add("%post", line: section.line, parts: ["post", body, section.arguments] + binds) { path in
             log.info("Running post scriptlet")
             try execute(
@@ -285,8 +282,8 @@ final class StageBuild {
         run.environment = environment
         run.binds = options.binds
         if place == .container {
-            run.drivers = drivers.binds
-            if let path = drivers.libraryPath {
+            run.drivers = options.drivers.binds
+            if let path = options.drivers.libraryPath {
                 run.environment["LD_LIBRARY_PATH"] = [environment["LD_LIBRARY_PATH"], path].compactMap(\.self).joined(separator: ":")
             }
         }

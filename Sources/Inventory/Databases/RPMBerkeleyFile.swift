@@ -24,15 +24,12 @@ struct RPMBerkeleyFile {
     /// - Throws: where it is no such file.
     init(_ bytes: [UInt8]) throws(RPMDatabase.Failure) {
         self.bytes = bytes
-        func word(_ offset: Int) -> UInt32? {
-            offset + 4 <= bytes.count ? bytes[offset..<offset + 4].reversed().reduce(0) { $0 << 8 | UInt32($1) } : nil
+        guard let magic = RPMDatabase.word(bytes, 12), let size = RPMDatabase.word(bytes, 20) else {
+            throw RPMDatabase.Failure(description: "it is cut short")
         }
-        guard let magic = word(12), let size = word(20) else { throw RPMDatabase.Failure(description: "it is cut short") }
-        guard magic == Self.magic || magic.byteSwapped == Self.magic else {
-            throw RPMDatabase.Failure(description: "it is no hash of Berkeley DB")
-        }
-        isLittleEndian = magic == Self.magic
-        pageSize = Int(isLittleEndian ? size : size.byteSwapped)
+        isLittleEndian = magic.byteSwapped == Self.magic
+        guard isLittleEndian || magic == Self.magic else { throw RPMDatabase.Failure(description: "it is no hash of Berkeley DB") }
+        pageSize = Int(isLittleEndian ? size.byteSwapped : size)
         guard (512...65536).contains(pageSize), pageSize.nonzeroBitCount == 1 else {
             throw RPMDatabase.Failure(description: "its pages have \(pageSize) bytes")
         }
@@ -89,8 +86,7 @@ struct RPMBerkeleyFile {
     }
 
     private func word(_ offset: Int) throws(RPMDatabase.Failure) -> UInt32 {
-        guard offset + 4 <= bytes.count else { throw corrupt(offset / pageSize) }
-        let number = bytes[offset..<offset + 4].reduce(0) { $0 << 8 | UInt32($1) }
+        guard let number = RPMDatabase.word(bytes, offset) else { throw corrupt(offset / pageSize) }
         return isLittleEndian ? number.byteSwapped : number
     }
 

@@ -33,12 +33,15 @@ enum RPMDatabase {
         return headers.compactMap { package($0, path) }
     }
 
+    /// 32 bits in network order; nil where they are not all there.
+    static func word(_ bytes: [UInt8], _ offset: Int) -> UInt32? {
+        guard offset >= 0, offset + 4 <= bytes.count else { return nil }
+        return bytes[offset..<offset + 4].reduce(0) { $0 << 8 | UInt32($1) }
+    }
+
     /// Reads a header: counts, an index of entries, and their data.
     private static func package(_ header: [UInt8], _ path: String) -> InstalledPackage? {
-        func word(_ offset: Int) -> UInt32? {
-            guard offset >= 0, offset + 4 <= header.count else { return nil }
-            return header[offset..<offset + 4].reduce(0) { $0 << 8 | UInt32($1) }
-        }
+        func word(_ offset: Int) -> UInt32? { Self.word(header, offset) }
         guard let entries = word(0), entries <= 1 << 16 else { return nil }
         let data = 8 + Int(entries) * 16
         var texts: [UInt32: String] = [:]

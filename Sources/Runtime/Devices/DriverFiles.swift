@@ -17,6 +17,9 @@ struct DriverFiles {
         /// Variables by which a scheduler says which devices are the job's.
         var selection: [String]
 
+        /// What is said where a host has no such driver.
+        var missing: String { "--\(name): no files of the driver were found on this host" }
+
         /// Whether a device is one of the job's: those with other numbers are not.
         /// - Parameter given: numbers that Slurm has given to the job, separated by commas.
         func isOfJob(_ path: String, given: String?) -> Bool {

@@ -33,7 +33,7 @@ struct AuditLog {
         var fields = [
             "user=\(quoted(facts.account?.name ?? ""))", "uid=\(facts.uid)", "action=\(options.action.name)", "image=\(quoted(image.path))",
         ]
-        if let status = Files.status(image.path) {
+        if let status = Self.status(image) {
             fields.append("file=\(status.st_dev):\(status.st_ino) size=\(status.st_size) changed=\(status.st_mtim.tv_sec)")
         }
         if let sif = image.sif {
@@ -51,6 +51,15 @@ struct AuditLog {
             }
         }
         return fields + ["binds=\(quoted(binds.joined(separator: ",")))"]
+    }
+
+    /// Of the file that was opened, whatever has its name now.
+    private static func status(_ image: ImageFile) -> stat? {
+        switch image.content {
+        case .squashFS(_, let file, _, _): try? Files.status(file.rawValue, name: image.path)
+        case .directory(let folder): try? Files.status(folder.rawValue, name: image.path)
+        case .ext(let place): Files.status(place.path)
+        }
     }
 
     /// The digest of the file system that the image's provenance names; true only where its signature was checked.

@@ -61,7 +61,7 @@ struct PreparedMounts {
     /// A /proc for the new PID namespace. What hides parts of the host's, as Docker and Kubernetes do, forbids new ones: then
     /// the host's is shown, in which a process finds itself under another number.
     private static func processes(_ log: Log) throws(SystemError) -> DetachedMount {
-        do { return try DetachedMount("proc", [.noSuid, .noDev, .noExec]) } catch {
+        do { return try DetachedMount.ofProcesses() } catch {
             guard error.errno == EPERM else { throw error }
             log.warning(
                 "parts of /proc are hidden here, as in a container of Docker or Kubernetes, and so the kernel allows no new one: /proc shows the processes outside as well, with their own numbers. `singularity doctor` names the remedy"

@@ -72,15 +72,16 @@ final class GroupNetwork: Sendable {
             guard let connected else {
                 throw .badOption("--group \(group): the process that connects its containers could not be started, or reached at \(path)")
             }
-            var answer = UInt8(0)
             _ = clinux_set_receive_timeout(connected.rawValue, 10_000)
-            if (try? Files.writeAll(message, to: connected.rawValue, name: path)) != nil,
-                retryingOnInterrupt({ read(connected.rawValue, &answer, 1) }) == 1
-            {
-                guard answer != 0 else { throw .badOption("--group \(group) has as many containers as it can have") }
-                return GroupNetwork(group, network(of: group) | UInt32(answer), connected)
+            if (try? Files.writeAll(message, to: connected.rawValue, name: path)) != nil {
+                var answer = UInt8(0)
+                let count = retryingOnInterrupt { read(connected.rawValue, &answer, 1) }
+                if count < 0 && errno == EAGAIN { break }
+                if count == 1 {
+                    guard answer != 0 else { throw .badOption("--group \(group) has as many containers as it can have") }
+                    return GroupNetwork(group, network(of: group) | UInt32(answer), connected)
+                }
             }
-            if errno == EAGAIN { break }
             // It was about to end, or was killed, when it was found: another one is started.
             usleep(50_000)
         }

@@ -22,7 +22,7 @@ extension LaunchPlanner {
 
     private mutating func add(_ found: DriverFiles, _ kind: DriverFiles.Kind) {
         guard !found.isEmpty else {
-            warnings.append("--\(kind.name): no files of the driver were found on this host")
+            warnings.append(kind.missing)
             return
         }
         warnOfOldSystem(found, kind)

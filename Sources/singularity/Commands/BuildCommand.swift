@@ -283,8 +283,8 @@ struct Building {
         options.usesLayerCache = !parsed.has("no-layer-cache")
         options.isReproducible = try parsed.has("reproducible") || ConfigurationFile.load().has("reproducible builds")
         options.keepsNothing = parsed.has("disable-cache")
-        options.nvidia = parsed.has("nv") || parsed.has("nvccli")
-        options.rocm = parsed.has("rocm")
+        options.drivers = DriverBinds(nvidia: parsed.has("nv") || parsed.has("nvccli"), rocm: parsed.has("rocm"))
+        for warning in options.drivers.warnings { log.warning(warning) }
         options.runsTests = !parsed.has("notest")
         options.keepsFailed = parsed.has("keep-failed")
         options.shellOnError = parsed.has("shell-on-error")

@@ -45,15 +45,20 @@ let cacheCommands = [
                 "This will delete everything in your cache (containers from all sources and OCI blobs).\nDo you want to continue? [N/y] ")
             guard readLine()?.lowercased() == "y" else { return 0 }
         }
-        for entry in entries where time(nil) - entry.created >= age {
-            if isDryRun {
-                print(entry.path)
-            } else if entry.remove() {
-                log.info("Removing \(entry.path)")
-            } else {
-                log.warning("\(entry.path) is in use and has been kept")
-            }
+        let old = entries.filter { time(nil) - $0.created >= age }
+        if isDryRun {
+            for entry in old { print(entry.path) }
+            return 0
         }
+        func report(_ entry: CacheEntry, isRemoved: Bool) {
+            if isRemoved { log.info("Removing \(entry.path)") } else { log.warning("\(entry.path) is in use and has been kept") }
+        }
+        for entry in old where entry.kind != .blob { report(entry, isRemoved: entry.remove()) }
+        // Blobs are in use, all of them, as long as anybody fetches or builds.
+        let blobs = old.filter { $0.kind == .blob }
+        if blobs.isEmpty { return 0 }
+        let isUnused = BlobCache.whenUnused(UserFolders.cache + "/blob") { for blob in blobs { Files.removeTree(blob.path) } }
+        for blob in blobs { report(blob, isRemoved: isUnused) }
         return 0
     },
 ]
@@ -144,15 +149,16 @@ struct CacheEntry {
         return total
     }
 
+    /// Removes what is no blob.
     /// - Returns: false where somebody uses it.
     func remove() -> Bool {
-        // Blobs are in use as long as anybody fetches or builds; an open image stays readable without its name.
         func removeNow() { if kind == .layer { LayerCache.remove(path) } else { Files.removeTree(path) } }
+        // An open image stays readable without its name.
         if kind == .image {
             removeNow()
             return true
         }
-        return kind == .blob ? BlobCache.whenUnused(UserFolders.cache + "/blob", removeNow) : FileLock.whenUnused(path, removeNow)
+        return FileLock.whenUnused(path, removeNow)
     }
 
     // MARK: Text

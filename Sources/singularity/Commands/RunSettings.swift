@@ -19,8 +19,7 @@ extension Running {
         for text in parsed.all("fusemount") { options.fuseMounts.append(try FuseMountSpec(text)) }
         let compat = parsed.has("compat")
         options.contain = parsed.has("contain")
-        let closed = parsed.has("closed")
-        options.containAll = parsed.has("containall") || compat || closed
+        options.containAll = parsed.has("containall") || compat
         options.cleanEnvironment = parsed.has("cleanenv")
         options.environment = try EnvironmentFile.variables(parsed.all("env-file")) + variables(parsed.all("env"))
         options.withheldVariables = Set(parsed.all("no-env"))
@@ -29,7 +28,7 @@ extension Running {
         options.writable = parsed.has("writable")
         options.prefersUnderlay = parsed.has("underlay")
         options.noHome = parsed.has("no-home")
-        options.noMount = Set(parsed.all("no-mount") + (closed ? ["bind-paths", "hostfs", "/etc/resolv.conf"] : []))
+        options.noMount = Set(parsed.all("no-mount"))
         options.workDirectory = parsed["workdir"]
         options.scratch = parsed.all("scratch")
         options.noEval = parsed.has("no-eval") || compat
@@ -44,8 +43,20 @@ extension Running {
         setDevices(parsed, &options)
         options.limits = try limits(parsed)
         options.scheduler = parsed.has("scheduler")
+        if parsed.has("closed") { close(&options) }
         warnOfUnknownMounts(options.noMount, log)
         return options
+    }
+
+    /// Leaves nothing of the host but what other options show.
+    private static func close(_ options: inout RunOptions) {
+        options.containAll = true
+        options.newPID = !options.forbidsPID
+        options.newUTS = true
+        options.hostName = options.hostName ?? "container"
+        if options.network == .host, options.group == nil { options.network = .isolated }
+        options.noMount.formUnion(["bind-paths", "hostfs", "/etc/resolv.conf"])
+        options.dropsPrivileges = true
     }
 
     /// What images are asked for: by the administrator, whom an option does not overrule, or by the user.
@@ -73,16 +84,12 @@ extension Running {
         options.newPID = (parsed.has("pid") || options.containAll) && !parsed.has("no-pid")
         options.forbidsPID = parsed.has("no-pid")
         options.newIPC = parsed.has("ipc")
-        options.newUTS = parsed.has("uts") || parsed.has("closed")
+        options.newUTS = parsed.has("uts")
         options.newUser = parsed.has("userns")
         options.fakeRoot = parsed.has("fakeroot")
         options.ignoresSubordinateIDs = parsed.has("ignore-subuid")
         options.noInit = parsed.has("no-init") || parsed.has("compat")
-        if let name = parsed["hostname"] {
-            options.hostName = try hostName(name)
-        } else if parsed.has("closed") {
-            options.hostName = "container"
-        }
+        if let name = parsed["hostname"] { options.hostName = try hostName(name) }
         options.network = try network(parsed, log)
         options.ports = try parsed.all("publish").map { text throws(RuntimeError) in try PortMapping(published: text) }
         if let name = parsed["group"] {
@@ -103,9 +110,7 @@ extension Running {
             }
             return .joined(path)
         }
-        guard parsed.has("net") || !names.isEmpty || !arguments.isEmpty || parsed.isGiven("publish") else {
-            return parsed.has("closed") && !parsed.isGiven("group") ? .isolated : .host
-        }
+        guard parsed.has("net") || !names.isEmpty || !arguments.isEmpty || parsed.isGiven("publish") else { return .host }
         if !parsed.has("net"), !parsed.isGiven("publish") { log.info("--network and --network-args imply --net") }
         if names == ["none"] {
             if !arguments.isEmpty { throw CommandError("--network-args: the network none has no ports") }
@@ -129,7 +134,7 @@ extension Running {
         options.addedCapabilities = known(parsed.all("add-caps"), "add-caps")
         options.droppedCapabilities = known(parsed.all("drop-caps"), "drop-caps")
         options.keepsPrivileges = parsed.has("keep-privs")
-        options.dropsPrivileges = parsed.has("no-privs") || parsed.has("closed")
+        options.dropsPrivileges = parsed.has("no-privs")
         options.allowsSetuid = parsed.has("allow-setuid")
         for text in parsed.all("security") {
             guard let colon = text.firstIndex(of: ":") else {
