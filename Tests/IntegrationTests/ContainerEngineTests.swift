@@ -153,6 +153,9 @@ struct ContainerEngineTests {
         #expect(!FileManager.default.fileExists(atPath: engine.scratch.file("rootfs/home/work/failing.sif")))
         let bound = try engine.run("singularity build -B /etc:/mnt bound.sif failing.def", isFiltered: true)
         #expect(bound.status == 255 && bound.error.contains("--bind: root may mount nothing here"), "\(bound)")
+        let driver = "mkdir -p driver/usr/bin; echo > driver/usr/bin/nvidia-smi; export SINGULARITY_DRIVER_ROOT=$PWD/driver; "
+        let driven = try engine.run(driver + "singularity build --nv driven.sif failing.def", isFiltered: true)
+        #expect(driven.status == 255 && driven.error.contains("--nv, --rocm: root may mount nothing here"), "\(driven)")
     }
 
     @Test(arguments: [0, 1000]) func imagesRunInAPod(_ user: Int) throws {

@@ -215,6 +215,10 @@ public struct SectionRun: Sendable {
             throw RuntimeError.badOption(
                 "--bind: root may mount nothing here; %files copies what a section needs, and `singularity doctor` names the remedy")
         }
+        guard drivers.isEmpty else {
+            throw RuntimeError.badOption(
+                "--nv, --rocm: root may mount nothing here, and so no file of a driver; `singularity doctor` names the remedy")
+        }
         if place == .host {
             unlink(self.work.hostRoot)
             guard symlink(tree, self.work.hostRoot) == 0 else { throw SystemError.last("link \(self.work.hostRoot)") }
