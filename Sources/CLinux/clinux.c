@@ -7,6 +7,7 @@
 #include <sys/time.h>
 #include <grp.h>
 #include <net/if.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -88,9 +89,35 @@ int clinux_mount_setattr(int tree, uint64_t attributes, int recursive) {
                         &change, sizeof change);
 }
 
-int clinux_fork(void) { return (int)fork(); }
+/* Who has made this process by clinux_fork, 0 where nobody has. */
+static pid_t forked_by;
 
-int clinux_die_with_parent(int number) { return prctl(PR_SET_PDEATHSIG, number, 0, 0, 0); }
+int clinux_fork(void) {
+    const pid_t parent = getpid();
+    const int child = (int)fork();
+    if (child == 0) forked_by = parent;
+    return child;
+}
+
+int clinux_die_with_parent(int number) {
+    pid_t parent;
+    if (prctl(PR_SET_PDEATHSIG, number, 0, 0, 0) != 0) return -1;
+    /* One that has died before sends nothing any more. In another PID namespace it has no number. */
+    parent = getppid();
+    return forked_by == 0 || parent == 0 || parent == forked_by ? 0 : kill(getpid(), number);
+}
+
+int clinux_fork_bound(void) {
+    const int parent = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    const int child = clinux_fork();
+    if (child == 0) {
+        struct pollfd watched = {.fd = parent, .events = POLLIN};
+        prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+        if (parent >= 0 && poll(&watched, 1, 0) > 0) _exit(255);
+    }
+    if (parent >= 0) close(parent);
+    return child;
+}
 
 int clinux_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); }
 

@@ -2,8 +2,10 @@
 #include "clinux.h"
 #include "filter.h"
 #include <fcntl.h>
+#include <linux/landlock.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 /* What serving from open files takes, the most frequent first: reading, answering, memory, threads, clocks. */
 static const int reader_calls[] = {
@@ -19,8 +21,19 @@ static const int reader_calls[] = {
 };
 #define READER_COUNT (sizeof reader_calls / sizeof reader_calls[0])
 
-int clinux_confine_reader(void) {
-    struct sock_filter program[16 + 2 * READER_COUNT];
+/* What changing an open file takes further, and keeping a lease beside it. */
+static const int writer_calls[] = {
+    SYS_pwrite64, SYS_pwritev, SYS_fdatasync, SYS_fsync, SYS_fallocate, SYS_ftruncate, SYS_openat, SYS_newfstatat, SYS_utimensat,
+    SYS_unlinkat, SYS_renameat, SYS_renameat2,
+#ifdef SYS_unlink
+    SYS_unlink, SYS_rename, SYS_utimes,
+#endif
+};
+#define WRITER_COUNT (sizeof writer_calls / sizeof writer_calls[0])
+
+/* Lets pass the calls of a reader, and those that are given. */
+static int confine(const int *more, size_t more_count) {
+    struct sock_filter program[16 + 2 * (READER_COUNT + WRITER_COUNT)];
     struct sock_fprog description;
     size_t count = 0, index;
 #define EMIT(...) program[count++] = (struct sock_filter)__VA_ARGS__
@@ -30,6 +43,10 @@ int clinux_confine_reader(void) {
     EMIT(LOAD(nr));
     for (index = 0; index < READER_COUNT; index++) {
         EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned int)reader_calls[index], 0, 1));
+        EMIT(ALLOW);
+    }
+    for (index = 0; index < more_count; index++) {
+        EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned int)more[index], 0, 1));
         EMIT(ALLOW);
     }
     /* What it makes is behind a pointer: the C library takes clone(2) instead. */
@@ -51,4 +68,27 @@ int clinux_confine_reader(void) {
     description.filter = program;
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return -1;
     return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &description, 0, 0);
+}
+
+int clinux_confine_reader(void) { return confine(NULL, 0); }
+
+int clinux_confine_writer(int folder) {
+    /* Files elsewhere can be changed no more (Landlock, Linux 5.13); where the kernel has no such rules, the filter stands alone. */
+    const struct landlock_ruleset_attr changes = {
+        .handled_access_fs = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR
+                             | LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_DIR
+                             | LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO
+                             | LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_SYM};
+    const struct landlock_path_beneath_attr beside = {
+        .allowed_access = LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG,
+        .parent_fd = folder};
+    int rules;
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return -1;
+    rules = (int)syscall(SYS_landlock_create_ruleset, &changes, sizeof changes, 0);
+    if (rules >= 0) {
+        if (folder >= 0) syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &beside, 0);
+        syscall(SYS_landlock_restrict_self, rules, 0);
+        close(rules);
+    }
+    return confine(writer_calls, WRITER_COUNT);
 }

@@ -219,4 +219,19 @@ public enum Files {
         guard raw >= 0 else { throw .last("open \(path) in the container") }
         return OwnedDescriptor(raw)
     }
+
+    /// Opens what is below a directory itself: a link or a mount on the way is an error.
+    public static func open(
+        beneath directory: CInt, _ path: String, _ flags: CInt
+    ) throws(SystemError) -> OwnedDescriptor {
+        let resolveNoMounts: UInt64 = 0x1
+        let resolveNoLinks: UInt64 = 0x4
+        let resolveBeneath: UInt64 = 0x8
+        let raw = retryingOnInterrupt {
+            clinux_openat2(
+                directory, path, UInt64(UInt32(bitPattern: flags | O_CLOEXEC)), 0, resolveNoMounts | resolveNoLinks | resolveBeneath)
+        }
+        guard raw >= 0 else { throw .last("open \(path)") }
+        return OwnedDescriptor(raw)
+    }
 }

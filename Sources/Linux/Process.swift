@@ -12,6 +12,15 @@ public enum Process {
         return pid
     }
 
+    /// Makes a child that goes on where this process is, and that the kernel kills when this process ends, however soon, also where it
+    /// is the first one of a PID namespace. Only for a process with one thread.
+    /// - Returns: the child's process id, 0 in the child.
+    public static func forkBound() throws(SystemError) -> pid_t {
+        let pid = clinux_fork_bound()
+        guard pid >= 0 else { throw .last("fork") }
+        return pid
+    }
+
     /// The child that this process waits for, and that a signal which ends this process must end first. Read in a signal
     /// handler; only for a process with one thread.
     public nonisolated(unsafe) static var awaited: pid_t = 0
@@ -69,6 +78,10 @@ public enum Process {
     /// can start no program, reach no network, write no file and signal nobody. Where the kernel has no filters, nothing
     /// is given up.
     public static func confineToReading() { _ = clinux_confine_reader() }
+
+    /// As ``confineToReading()``, for a server that changes open files: it can still make, change and remove files of one directory,
+    /// where its lease is, and no others where the kernel has Landlock.
+    public static func confineToWriting(in folder: borrowing OwnedDescriptor) { _ = clinux_confine_writer(folder.rawValue) }
 
     /// - Parameter name: at most 15 bytes, as `ps` shows it.
     public static func setName(_ name: String) { _ = clinux_set_name(name) }

@@ -57,7 +57,7 @@ struct FailedBuildTests {
         ("Bootstrap: docker\nFrom: 127.0.0.1:1/none\n", "127.0.0.1:1"),
         ("Bootstrap: scratch\n%post\n echo\n", "the container has no /bin/sh"),
         ("Bootstrap: debootstrap\nOSVersion: x\n", "needs a line \"mirrorurl"),
-        ("Bootstrap: zypper\nMirrorURL: x\n", "install the package zypper"),
+        ("Bootstrap: zypper\nOSVersion: x\n", "needs a line \"mirrorurl"),
         ("Bootstrap: scratch\n%psot\n", "did you mean %post?"),
         ("Bootstrap: docker\nFrom: a\nFingerprints: 1234\n", "1234 is not a fingerprint of 40 digits"),
         (
@@ -69,6 +69,17 @@ struct FailedBuildTests {
         let recipe = try prepared()
         let result = try recipe.build("a.sif", text, options: ["-F"])
         #expect(result.status == 255 && result.error.contains(message), "\(result)")
+        try expectUntouched(recipe)
+    }
+
+    private static let mayBuildDockerfiles = ["buildah", "buildctl"].contains { FileManager.default.fileExists(atPath: "/usr/bin/\($0)") }
+
+    @Test(.disabled(if: mayBuildDockerfiles, "its tool is there"))
+    func anAgentWithoutItsToolNamesThePackage() throws {
+        let recipe = try prepared()
+        try recipe.scratch.write("Dockerfile", Array("FROM scratch\n".utf8))
+        let result = try recipe.build("a.sif", "Bootstrap: dockerfile\nFrom: \(recipe.scratch.path)\n", options: ["-F"])
+        #expect(result.status == 255 && result.error.contains("install the package buildah"), "\(result)")
         try expectUntouched(recipe)
     }
 

@@ -372,6 +372,9 @@ struct PersistenceTests {
             #expect(live.waitFor("\n5\n"))
             usleep(useconds_t(round * 41_000))
             let server = try #require(Processes.living(named: "singularity-fs", with: place.scratch.file("db.sif")).last)
+            // It reads what programs have written, and can do little else.
+            let status = try String(contentsOfFile: "/proc/\(server)/status", encoding: .utf8)
+            #expect(status.contains("Seccomp:\t2\n") && status.contains("CapEff:\t0000000000000000\n"), "\(status)")
             kill(server, SIGKILL)
             usleep(50_000)
             kill(live.identifier, SIGKILL)

@@ -40,18 +40,25 @@ public struct LayerCache: Sendable {
 
     /// What a layer is of, for people: `recipe.def:12 %post`; nil for other files of the cache.
     public static func note(of path: String) -> String? {
-        (try? Files.readText(path + ".note", limit: 4096)).map { String($0.prefix { $0 != "\n" }) }
+        (try? Files.readText(notePath(of: path), limit: 4096)).map { String($0.prefix { $0 != "\n" }) }
     }
+
+    /// Where the note on a thing in the cache is.
+    static func notePath(of path: String) -> String { path + ".note" }
 
     /// Whether a file of the cache stands beside a layer and goes with it.
     public static func isBesideLayer(_ name: String) -> Bool { besides.contains(where: name.hasSuffix) }
 
     private static let besides = [".note", ".log"]
 
-    /// Removes a layer.
-    public static func remove(_ path: String) {
-        unlink(path)
+    /// Removes what stands beside a layer.
+    public static func removeNotes(of path: String) {
         for ending in besides { unlink(path + ending) }
+    }
+
+    private static func remove(_ path: String) {
+        unlink(path)
+        removeNotes(of: path)
     }
 
     /// The layer, made where it is not there yet.
@@ -79,7 +86,7 @@ public struct LayerCache: Sendable {
             }
             do {
                 try make(part)
-                try Files.replace(path + ".note", with: Array((note + "\n").utf8), mode: 0o600)
+                try Files.replace(Self.notePath(of: path), with: Array((note + "\n").utf8), mode: 0o600)
                 guard rename(part, path) == 0 else { throw SystemError.last("rename to \(path)") }
             } catch {
                 unlink(part)

@@ -39,11 +39,14 @@ struct BootstrapTool {
         case "zypper":
             environment["MIRROR"] = try value("mirrorurl")
             environment["RELEASE"] = header["osversion"] ?? ""
+            environment["UPDATE"] = header["updateurl"] ?? ""
+            environment["OTHER"] = header.entries.filter { $0.key.hasPrefix("otherurl") }.map(\.value).joined(separator: " ")
             try Self.need(["zypper"], package: "zypper")
+            try Self.need(["rpm"], package: "rpm")
             script = Self.zypper
         default:
             environment["CONFIG"] = header["confurl"] ?? ""
-            try Self.need(["pacstrap"], package: "arch-install-scripts")
+            try Self.need(["pacman"], package: "pacman (Debian: pacman-package-manager)")
             script = Self.arch
         }
     }
@@ -97,33 +100,88 @@ struct BootstrapTool {
         echo "root:x:0:" > "$ROOTFS/etc/group"
         """
 
-    private static let dnf = """
-        mirror=$(echo "$MIRROR" | sed "s/%{OSVERSION}/$RELEASE/g")
-        repository=$(mktemp -d)
-        trap 'rm -rf "$repository"' EXIT
-        printf '[main]\\ncachedir=/var/cache/bootstrap\\nkeepcache=0\\n\\n[base]\\nname=base\\nbaseurl=%s\\nenabled=1\\ngpgcheck=0\\n' "$mirror" > "$repository/base.repo"
-        if [ -n "$UPDATE" ]; then
-            update=$(echo "$UPDATE" | sed "s/%{OSVERSION}/$RELEASE/g")
-            printf '\\n[updates]\\nname=updates\\nbaseurl=%s\\nenabled=1\\ngpgcheck=0\\n' "$update" >> "$repository/base.repo"
+    /// Replaces the version in addresses.
+    private static let versions = """
+        with_version() { echo "$1" | sed "s/%{OSVERSION}/$RELEASE/g"; }
+
+        """
+
+    /// Scripts of packages need devices. Those of the host are bound in one by one, so that no package changes the host's /dev;
+    /// where nothing can be mounted, they are made.
+    private static let devices = """
+        mkdir -p "$ROOTFS/dev"
+        devices="null:3 zero:5 full:7 random:8 urandom:9"
+        if mount -t tmpfs -o mode=755 dev "$ROOTFS/dev"; then
+            for device in $devices; do
+                : > "$ROOTFS/dev/${device%:*}"
+                mount --bind "/dev/${device%:*}" "$ROOTFS/dev/${device%:*}"
+            done
+        else
+            for device in $devices; do mknod -m 666 "$ROOTFS/dev/${device%:*}" c 1 "${device#*:}"; done
         fi
-        mkdir -p "$ROOTFS/etc" "$ROOTFS/var/lib/rpm"
-        options=""
-        for setting in $SETOPT; do options="$options --setopt=$setting"; done
-        "$TOOL" -y --installroot="$ROOTFS" --setopt=reposdir="$repository" --releasever="${RELEASE:-0}" --setopt=install_weak_deps=0 $options \\
-            install /etc/redhat-release coreutils bash $INCLUDE
-        rm -rf "$ROOTFS/var/cache/bootstrap" "$ROOTFS/var/cache/dnf"
+        leave() {
+            umount -l "$ROOTFS/dev" 2>/dev/null || for device in $devices; do rm -f "$ROOTFS/dev/${device%:*}"; done
+            [ -z "$repository" ] || rm -rf "$repository"
+        }
+        trap leave EXIT
+
         """
 
-    private static let zypper = """
-        mirror=$(echo "$MIRROR" | sed "s/%{OSVERSION}/$RELEASE/g")
-        zypper --root "$ROOTFS" --non-interactive --gpg-auto-import-keys addrepo "$mirror" repo-oss
-        zypper --root "$ROOTFS" --non-interactive --gpg-auto-import-keys refresh
-        zypper --root "$ROOTFS" --non-interactive --gpg-auto-import-keys install --no-recommends aaa_base zypper $INCLUDE
+    /// Debian's rpm looks for its database in the home of whoever runs it, as the system has none of its own.
+    private static let database = """
+        repository=$(mktemp -d)
+        case "$(rpm --eval %_dbpath)" in
+            "$HOME"/*)
+                echo '%_dbpath /var/lib/rpm' > "$repository/.rpmmacros"
+                export HOME="$repository" ;;
+        esac
+
         """
 
-    private static let arch = """
-        set -- -G -M
-        [ -z "$CONFIG" ] || set -- -C "$CONFIG" "$@"
-        pacstrap "$@" "$ROOTFS" base $INCLUDE
-        """
+    private static let dnf =
+        versions + devices + database + """
+            printf '[main]\\ncachedir=/var/cache/bootstrap\\nkeepcache=0\\n\\n[base]\\nname=base\\nbaseurl=%s\\nenabled=1\\ngpgcheck=0\\n' "$(with_version "$MIRROR")" > "$repository/base.repo"
+            if [ -n "$UPDATE" ]; then
+                printf '\\n[updates]\\nname=updates\\nbaseurl=%s\\nenabled=1\\ngpgcheck=0\\n' "$(with_version "$UPDATE")" >> "$repository/base.repo"
+            fi
+            mkdir -p "$ROOTFS/etc" "$ROOTFS/var/lib/rpm"
+            options=""
+            for setting in $SETOPT; do options="$options --setopt=$setting"; done
+            "$TOOL" -y --installroot="$ROOTFS" --setopt=reposdir="$repository" --releasever="${RELEASE:-0}" --setopt=install_weak_deps=0 $options \\
+                install /etc/redhat-release coreutils bash $INCLUDE
+            rm -rf "$ROOTFS/var/cache/bootstrap" "$ROOTFS/var/cache/dnf"
+            """
+
+    private static let zypper =
+        versions + devices + database + """
+            in_root() { zypper --root "$ROOTFS" --non-interactive --gpg-auto-import-keys "$@"; }
+            in_root addrepo "$(with_version "$MIRROR")" repo-oss
+            [ -z "$UPDATE" ] || in_root addrepo "$(with_version "$UPDATE")" repo-update
+            number=0
+            for url in $OTHER; do
+                number=$((number + 1))
+                in_root addrepo "$(with_version "$url")" "repo-$number"
+            done
+            in_root refresh
+            in_root install --no-recommends aaa_base zypper $INCLUDE
+            rm -rf "$ROOTFS/var/cache/zypp/packages"
+            """
+
+    /// What pacstrap does, but for its mounts, which need root of the host.
+    private static let arch =
+        devices + """
+            set -- -r "$ROOTFS" --cachedir "$ROOTFS/var/cache/pacman/pkg" --hookdir "$ROOTFS/etc/pacman.d/hooks" --noconfirm
+            repository=$(mktemp -d)
+            case "$CONFIG" in
+                http://*|https://*)
+                    if command -v curl >/dev/null; then curl -fsSL -o "$repository/pacman.conf" "$CONFIG"; else wget -qO "$repository/pacman.conf" "$CONFIG"; fi
+                    CONFIG=$repository/pacman.conf ;;
+            esac
+            [ -z "$CONFIG" ] || set -- --config "$CONFIG" "$@"
+            mkdir -p "$ROOTFS/var/lib/pacman" "$ROOTFS/var/cache/pacman/pkg" "$ROOTFS/etc/pacman.d" "$ROOTFS/run" "$ROOTFS/tmp"
+            chmod 1777 "$ROOTFS/tmp"
+            pacman "$@" -Sy base $INCLUDE
+            rm -rf "$ROOTFS/var/cache/pacman/pkg"
+            mkdir "$ROOTFS/var/cache/pacman/pkg"
+            """
 }

@@ -34,6 +34,8 @@ public struct BuildOptions: Sendable {
     /// Drivers that sections and tests see (`--nv`, `--rocm`).
     public var drivers = DriverBinds()
     public var ignoresRanges = false
+    /// Where packages that sections download are kept for the next build; nil where they are not.
+    public var packageFolder: String?
     /// Makes all of a sandbox readable and writable for its owner.
     public var fixesPermissions = false
     public var showsPrefix = false

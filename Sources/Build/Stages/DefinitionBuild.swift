@@ -37,6 +37,7 @@ public struct DefinitionBuild {
             options.convertedFolder = temporary.path + "/converted"
             options.layers = LayerCache(temporary.path + "/layers")
             options.usesLayerCache = false
+            options.packageFolder = nil
         }
         options.layers.removeLeftovers()
         UnfinishedDirectory.removeLeftovers(beside: target.path)
@@ -67,6 +68,7 @@ public struct DefinitionBuild {
         }
         events.target(target.path, state: "done")
         options.layers.shrink(keeping: last.tree.layers)
+        if let folder = options.packageFolder { PackageStore.shrink(folder, limit: options.layers.limit) }
     }
 
     private mutating func stageBuild(

@@ -247,12 +247,29 @@ final class StageBuild {
             Section(kind: .post, app: "", arguments: section.kind == .post ? section.arguments : "", body: body, line: section.line),
             body: body, path: SectionRun.containerScript)
         let binds = (options.binds + options.drivers.binds).map { "\($0.source):\($0.destination):\($0.isReadOnly)" }
-        try add("%post", line: section.line, parts: ["post", body, section.arguments] + binds) { path in
+        let packages = options.packageFolder == nil ? [] : ["packages are taken out"]
+        try add("%post", line: section.line, parts: ["post", body, section.arguments] + binds + packages) { path in
             log.info("Running post scriptlet")
             try execute(
                 "%post", line: section.line, script: script.text, lines: lines, program: script.program, place: .container,
                 environment: try ContainerEnvironment(try tree.lowers, log).variables, layer: path)
         }
+    }
+
+    /// Where packages that this stage downloads are kept for its next build.
+    private func packageStore() throws -> PackageStore? {
+        guard let folder = options.packageFolder else { return nil }
+        let recipe = Files.resolved(definition.name) ?? definition.name
+        let header = stage.header
+        let name = LayerKey(base: recipe).appending(
+            [stage.name ?? "", header.agent, header["from"] ?? "", options.fetch.pull.platform.description]
+        ).text
+        try Files.makeDirectories(folder, mode: 0o700)
+        let store = "\(folder)/\(name)"
+        try Files.makeDirectories(store)
+        utimes(store, nil)
+        try Files.replace(LayerCache.notePath(of: store), with: Array("\(recipe)\n".utf8), mode: 0o600)
+        return PackageStore(store)
     }
 
     /// `%test` of a stage that is not the image.
@@ -282,6 +299,7 @@ final class StageBuild {
         run.environment = environment
         run.binds = options.binds
         if place == .container {
+            if layer != nil { run.packages = try packageStore() }
             run.drivers = options.drivers.binds
             if let path = options.drivers.libraryPath {
                 run.environment["LD_LIBRARY_PATH"] = [environment["LD_LIBRARY_PATH"], path].compactMap(\.self).joined(separator: ":")
@@ -346,6 +364,7 @@ final class StageBuild {
         }
         run.lowers = []
         run.writableTree = path
+        run.packages = nil
     }
 
     // MARK: After a failure
@@ -360,6 +379,7 @@ final class StageBuild {
         run.program = ["/bin/sh", "-i"]
         run.environment = try ContainerEnvironment(run.lowers, log).variables
         run.binds = options.binds
+        run.packages = nil
         _ = try run.run(log) { _ in }
     }
 

@@ -74,11 +74,15 @@ static const uint64_t clinux_mount_attr_noexec = 8;
 int clinux_fork(void);
 /* prctl(2) is variadic, which Swift cannot call. */
 int clinux_die_with_parent(int number);
+/* fork(2) of a child that the kernel kills when its parent ends, however soon, and also in a PID namespace of its own. */
+int clinux_fork_bound(void);
 int clinux_no_new_privileges(void);
 int clinux_set_undumpable(void);
 /* Leaves this process, and the threads that it will start, what reading open files and answering takes (seccomp(2)). It can
    start no program, open no socket, write no file, signal nobody; other calls fail with EPERM. */
 int clinux_confine_reader(void);
+/* The same, and changing open files; files of a directory may be made, changed and removed, and no others (Landlock). */
+int clinux_confine_writer(int folder);
 /* PR_SET_CHILD_SUBREAPER */
 int clinux_adopt_orphans(void);
 int clinux_set_name(const char *name);

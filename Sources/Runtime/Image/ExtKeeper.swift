@@ -107,10 +107,11 @@ struct ExtKeeper {
         }
         guard (try? Files.writeAll([0x31], to: ready, name: "pipe")) != nil else { _exit(1) }
         close(ready)
-        // From here on it reads what programs of the container write: it keeps no right beyond its two files.
+        // From here on it reads what programs of the container write: it keeps no right beyond its two files and its lease.
         try? Process.forbidNewPrivileges()
         try? Process.dropCapabilities()
         Process.forbidInspection()
+        confine()
         let server = ExtServer(volume, ownership: ownership, isInUserNamespace: isInUserNamespace)
         let clock = RenewalClock(interval: Int(Self.renewal))
         server.serve(device) {
@@ -122,6 +123,14 @@ struct ExtKeeper {
         }
         lease.release()
         _exit(0)
+    }
+
+    private func confine() {
+        guard !isReadOnly, let slash = place.path.lastIndex(of: "/") else { return Process.confineToReading() }
+        let folder = slash == place.path.startIndex ? "/" : String(place.path[..<slash])
+        // Without it the lease cannot be renewed, and others would take it over while this process writes.
+        guard let beside = try? OwnedDescriptor.open(folder, O_PATH_FLAG | O_DIRECTORY) else { return }
+        Process.confineToWriting(in: beside)
     }
 
     /// - Returns: number of the loop device, -1 for none; nil where there will be no mount.

@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 import Linux
 import Messages
@@ -20,20 +19,12 @@ struct Supervisor {
     /// - Parameter afterFork: in this process.
     func run(newPID: Bool, _ body: () -> Never, afterFork: () -> Void) throws(SystemError) -> Never {
         if newPID { try Namespaces.pid.unshare() }
-        var ends: [CInt] = [0, 0]
-        guard clinux_pipe(&ends) == 0 else { throw .last("pipe") }
         var signals = SignalSet.blockAll()
-        let child = try Process.fork {
+        let child = try Process.forkBound()
+        if child == 0 {
             signals.restore()
-            Process.dieWithParent()
-            // The parent may have died before the call above.
-            close(ends[1])
-            var poller = pollfd(fd: ends[0], events: 0, revents: 0)
-            if poll(&poller, 1, 0) > 0 { _exit(255) }
-            close(ends[0])
             body()
         }
-        close(ends[0])
         afterFork()
         instance?.begun(child, address: address, group: group)
         // The program may ask for its parent's name in `ps`.

@@ -48,6 +48,7 @@ struct SectionInit {
         let status = serve(listener, children.rawValue, script, emulation)
         // What the script has left in the background ends with it.
         if getpid() == 1 { kill(-1, SIGKILL) }
+        run.packages?.remove()
         OwnerList.write(emulation.othersOfLayer, to: records)
         _exit(Process.exitCode(status))
     }

@@ -69,6 +69,9 @@ struct SectionRoot {
         }
         do throws(SystemError) {
             for mount in mounts { try makePlace(mount) }
+            if let packages = run.packages {
+                try packages.offer(in: OwnedDescriptor.open(Session.root, O_RDONLY | O_DIRECTORY), besides: run.binds)
+            }
         } catch { throw RuntimeError.step("preparing the container's root", error, hint: "") }
         try prepared.addFiles(files)
         do throws(SystemError) {
@@ -164,6 +167,7 @@ struct SectionRoot {
             bind(spec.source, spec.destination, readOnly: spec.isReadOnly, isRequired: true, "--bind")
         }
         for spec in run.drivers { bind(spec.source, spec.destination, readOnly: true, "file of a driver") }
+        if let packages = run.packages { bind(packages.folder, PackageStore.place, readOnly: true, "packages of earlier builds") }
         return mounts
     }
 
@@ -190,22 +194,29 @@ struct SectionRoot {
             close(raw)
             return
         }
-        let isDirectory = PreparedMounts.areDirectories([mount])[0]
-        var parent = try OwnedDescriptor.open(Session.root, O_RDONLY | O_DIRECTORY)
-        let names = path.split(separator: "/").map(String.init)
-        for (number, name) in names.enumerated() {
-            let isLast = number == names.count - 1
-            if isLast && !isDirectory {
-                let file = openat(parent.rawValue, name, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o644)
-                guard file >= 0 else { throw .last("create \(path) in the container") }
-                close(file)
-                return
-            }
-            guard mkdirat(parent.rawValue, name, 0o755) == 0 || errno == EEXIST else { throw .last("create \(path) in the container") }
-            let next = names[...number].joined(separator: "/")
-            let raw = clinux_openat2(root.rawValue, next, UInt64(O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0, inRoot)
-            guard raw >= 0 else { throw .last("open /\(next) in the container") }
-            parent = OwnedDescriptor(raw)
+        if PreparedMounts.areDirectories([mount])[0] {
+            _ = try Self.makeFolder(path, in: root.rawValue)
+            return
         }
+        let names = path.split(separator: "/").map(String.init)
+        guard let name = names.last else { return }
+        let parent = try Self.makeFolder(names.dropLast().joined(separator: "/"), in: root.rawValue)
+        let file = openat(parent.rawValue, name, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o644)
+        guard file >= 0 else { throw .last("create \(path) in the container") }
+        close(file)
+    }
+
+    /// Opens a directory of the container, which is made with its parents where the image has none.
+    static func makeFolder(_ path: String, in root: CInt) throws(SystemError) -> OwnedDescriptor {
+        var folder = try Files.open(inRoot: root, ".", O_RDONLY | O_DIRECTORY)
+        var way = ""
+        for name in path.split(separator: "/") {
+            way += "/\(name)"
+            guard mkdirat(folder.rawValue, String(name), 0o755) == 0 || errno == EEXIST else {
+                throw .last("create \(way) in the container")
+            }
+            folder = try Files.open(inRoot: root, way, O_RDONLY | O_DIRECTORY)
+        }
+        return folder
     }
 }

@@ -30,6 +30,8 @@ public struct SectionRun: Sendable {
     public var binds: [BindSpec]
     /// Files of drivers; the places that are made for them do not stay.
     public var drivers: [BindSpec]
+    /// Packages of earlier builds, for a section in the container that works on a layer over the lowers.
+    public var packages: PackageStore?
     /// Descriptors that become its standard output and standard error; nil for those of this process.
     public var output: (output: CInt, errors: CInt)?
     /// A tree that is changed itself, in the place of a layer over the lowers.
@@ -179,7 +181,12 @@ public struct SectionRun: Sendable {
         for layer in means { layer.giveAway() }
         means = []
         let message = String(decoding: try Files.read(told, name: "pipe"), as: UTF8.self)
+        // The section begins now.
+        let hold = self.work.path + "/packages"
+        let watch = message.isEmpty && packages != nil ? try PackageWatch(upper: self.work.upper, hold: hold) : nil
         let status = Process.wait(for: child)
+        watch?.finish()
+        packages?.collect(from: hold)
         changedRoot?.leave()
         if message.hasPrefix("overlay ") { throw OverlayRefused(cause: RuntimeError.badOption(String(message.dropFirst(8)))) }
         let usesFuse = message == Self.fuseMark
@@ -196,12 +203,8 @@ public struct SectionRun: Sendable {
     /// Goes on in a child that is the first process of a new PID namespace; this process ends as that one does.
     private static func becomeInit() throws(SystemError) {
         try Namespaces.pid.unshare()
-        let pid = clinux_fork()
-        guard pid >= 0 else { throw .last("fork") }
-        if pid == 0 {
-            Process.dieWithParent()
-            return
-        }
+        let pid = try Process.forkBound()
+        if pid == 0 { return }
         Process.closeDescriptors(except: [])
         _exit(Process.exitCode(Process.wait(for: pid)))
     }
@@ -230,6 +233,7 @@ public struct SectionRun: Sendable {
     private func removePlaces() {
         let upper = writableTree ?? work.upper
         unlink(upper + scriptPath)
+        if packages != nil { rmdir(upper + PackageStore.place) }
         for bind in drivers {
             let place = upper + bind.destination
             if let status = Files.status(place, followLinks: false), status.st_mode & S_IFMT == S_IFREG, status.st_size == 0 {

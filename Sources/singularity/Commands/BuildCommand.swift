@@ -66,6 +66,9 @@ struct Building {
         OptionSpec("nvccli", nil, .flag, "as --nv", environment: ["NVCCLI"]),
         OptionSpec("rocm", nil, .flag, "show the files of AMD's driver to %post and %test", environment: ["ROCM"]),
         OptionSpec(
+            "package-cache", nil, .flag, "keep what package managers download for the next build of this recipe, and out of the image",
+            environment: ["PACKAGE_CACHE"]),
+        OptionSpec(
             "reproducible", nil, .flag, "set times of what sections make back to the base's, so that each build gives the same bytes",
             environment: ["REPRODUCIBLE"]),
         OptionSpec("resume", nil, .flag, "go on behind the last section that succeeded (always done; fails with --no-layer-cache)"),
@@ -283,6 +286,7 @@ struct Building {
         options.usesLayerCache = !parsed.has("no-layer-cache")
         options.isReproducible = try parsed.has("reproducible") || ConfigurationFile.load().has("reproducible builds")
         options.keepsNothing = parsed.has("disable-cache")
+        if parsed.has("package-cache") { options.packageFolder = UserFolders.cache + "/packages" }
         options.drivers = DriverBinds(nvidia: parsed.has("nv") || parsed.has("nvccli"), rocm: parsed.has("rocm"))
         for warning in options.drivers.warnings { log.warning(warning) }
         options.runsTests = !parsed.has("notest")

@@ -9,7 +9,7 @@ let cacheCommands = [
         spec: CommandSpec(
             "cache list", arguments: "", summary: "List what is in the cache",
             options: [
-                OptionSpec("type", "T", .list("names"), "blob, oci, rootfs or build (default all)"),
+                OptionSpec("type", "T", .list("names"), "blob, oci, rootfs, build or packages (default all)"),
                 OptionSpec("verbose", "v", .flag, "print a line for each file"),
             ], argumentCount: 0...0)
     ) { parsed, log in
@@ -30,7 +30,7 @@ let cacheCommands = [
                 OptionSpec("days", "D", .value("number"), "only what is older than so many days"),
                 OptionSpec("dry-run", "n", .flag, "print what would be removed"),
                 OptionSpec("force", "f", .flag, "do not ask"),
-                OptionSpec("type", "T", .list("names"), "blob, oci, rootfs or build (default all)"),
+                OptionSpec("type", "T", .list("names"), "blob, oci, rootfs, build or packages (default all)"),
             ], argumentCount: 0...0)
     ) { parsed, log in
         let age = try leastAge(parsed)
@@ -88,6 +88,8 @@ struct CacheEntry {
         case copy = "rootfs"
         /// What sections of definition files have changed.
         case layer = "build"
+        /// What package managers have downloaded in sections, a directory a recipe.
+        case packages
     }
 
     let kind: Kind
@@ -124,12 +126,13 @@ struct CacheEntry {
             case .image: ["/oci-tmp"]
             case .copy: ["/rootfs"]
             case .layer: ["/build", "/build/digests"]
+            case .packages: ["/packages"]
             }
         return folders.flatMap { folder in
             ((try? Files.entries(root + folder)) ?? []).sorted().compactMap { name in
                 let path = root + folder + "/" + name
                 // What stands beside a layer goes with it.
-                let isBeside = kind == .layer && LayerCache.isBesideLayer(name)
+                let isBeside = (kind == .layer || kind == .packages) && LayerCache.isBesideLayer(name)
                 guard !isBeside, !name.hasSuffix(".lease"), name != "digests", let status = Files.status(path, followLinks: false) else {
                     return nil
                 }
@@ -152,7 +155,10 @@ struct CacheEntry {
     /// Removes what is no blob.
     /// - Returns: false where somebody uses it.
     func remove() -> Bool {
-        func removeNow() { if kind == .layer { LayerCache.remove(path) } else { Files.removeTree(path) } }
+        func removeNow() {
+            Files.removeTree(path)
+            if kind == .layer || kind == .packages { LayerCache.removeNotes(of: path) }
+        }
         // An open image stays readable without its name.
         if kind == .image {
             removeNow()
@@ -165,7 +171,7 @@ struct CacheEntry {
 
     /// Which line of which recipe a layer is of.
     private var note: String {
-        guard kind == .layer, let note = LayerCache.note(of: path) else { return "" }
+        guard let note = LayerCache.note(of: path) else { return "" }
         return "  " + note
     }
 
@@ -187,7 +193,7 @@ struct CacheEntry {
 
     static func summary(_ entries: [CacheEntry]) -> String {
         let blobs = entries.filter { $0.kind == .blob }
-        let images = entries.filter { $0.kind != .blob && $0.kind != .layer }
+        let images = entries.filter { $0.kind == .image || $0.kind == .copy }
         let layers = entries.filter { $0.kind == .layer && $0.path.hasSuffix(".sqfs") }
         func size(_ list: [CacheEntry]) -> Int64 { list.reduce(0) { $0 + $1.size } }
         let layerLine =
