@@ -32,3 +32,26 @@ struct Reply {
         }
     }
 }
+
+/// Tells the kernel something that it has not asked for (linux/fuse.h, `enum fuse_notify_code`).
+struct Notification {
+    let device: CInt
+
+    /// - Returns: false where the kernel has no use for it.
+    @discardableResult
+    func send<T: BitwiseCopyable>(_ code: fuse_notify_code, _ value: T, _ bytes: UnsafeRawBufferPointer) -> Bool {
+        var value = value
+        let size = MemoryLayout<fuse_out_header>.size + MemoryLayout<T>.size + bytes.count
+        // A message without a number of a request.
+        var header = fuse_out_header(len: UInt32(size), error: CInt(code.rawValue), unique: 0)
+        return withUnsafeMutableBytes(of: &header) { head in
+            withUnsafeMutableBytes(of: &value) { value in
+                let parts = [
+                    iovec(iov_base: head.baseAddress, iov_len: head.count), iovec(iov_base: value.baseAddress, iov_len: value.count),
+                    iovec(iov_base: UnsafeMutableRawPointer(mutating: bytes.baseAddress), iov_len: bytes.count),
+                ]
+                return writev(device, parts, CInt(parts.count)) == size
+            }
+        }
+    }
+}

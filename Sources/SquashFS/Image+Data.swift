@@ -33,6 +33,18 @@ extension SquashFSImage {
         return done
     }
 
+    /// Lends the plain bytes of a block of a file, all of them, and nothing where the block is a hole.
+    /// - Parameter index: of the block; a tail in a fragment is none.
+    public func withBlock(_ index: Int, of layout: FileLayout, _ body: (UnsafeRawBufferPointer) -> Void) throws(SquashFSError) {
+        let word = layout.blocks[index]
+        if word.isHole { return }
+        let position = layout.position(ofBlock: index)
+        let block = try cachedBlock(at: position, word: word)
+        let size = Int(min(UInt64(blockSize), layout.size - UInt64(index) * UInt64(blockSize)))
+        guard block.count >= size else { throw corrupt("data block of \(block.count) plain bytes", at: position) }
+        body(UnsafeRawBufferPointer(rebasing: block.bytes[..<size]))
+    }
+
     private func readBlock(
         _ layout: FileLayout, index: Int, plainBytes: Int, from within: Int, into target: UnsafeMutableRawBufferPointer
     ) throws(SquashFSError) {

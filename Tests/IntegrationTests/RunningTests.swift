@@ -153,6 +153,46 @@ struct RunningTests {
         #expect(result.output == "Linux True\n", "\(result)")
     }
 
+    /// What surrounds a place that is touched comes into the page cache unasked, while others read the same.
+    @Test(arguments: ["128K", "1M"]) func aMappedFileIsWhatItWas(_ blockSize: String) throws {
+        let scratch = try Scratch("aMappedFile-\(blockSize)")
+        try FileManager.default.createDirectory(atPath: scratch.file("data"), withIntermediateDirectories: true)
+        var bytes = [UInt8]()
+        var generator = SystemRandomNumberGenerator()
+        for part in 0..<160 {
+            switch part % 5 {
+            case 0: bytes += [UInt8](repeating: 0, count: 300_000)
+            case 1: bytes += (0..<25_000).flatMap { _ in withUnsafeBytes(of: generator.next()) { Array($0) } }
+            default: bytes += (0..<200_000).map { UInt8(truncatingIfNeeded: $0 / (part + 1)) }
+            }
+        }
+        try scratch.write("data/large", bytes)
+        let made = try Run.singularity("build", "--block-size", blockSize, scratch.file("a.sqfs"), scratch.file("data"))
+        try #require(made.status == 0, "\(made)")
+        chmod(scratch.file("a.sqfs"), 0o644)
+        let script = """
+            import hashlib, mmap, os, random
+            for number in range(3):
+                if os.fork() == 0:
+                    break
+            with open("/data/large", "rb") as file:
+                view = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+                for _ in range(200):
+                    view[random.randrange(len(view))]
+                print(hashlib.sha256(view).hexdigest(), flush=True)
+            try:
+                while True: os.wait()
+            except ChildProcessError:
+                pass
+            """
+        let options = ["--private-mount", "--bind", "\(scratch.file("a.sqfs")):/data:image-src=/"]
+        // The image has no module for it.
+        let host = ["--bind", "/usr"]
+        let result = try exec(options + host, ["python3", "-c", script])
+        let sum = try Run.program("/usr/bin/sha256sum", [scratch.file("data/large")]).output.prefix { $0 != " " }
+        #expect(Set(result.output.split(separator: "\n")) == [sum], "\(result)")
+    }
+
     @Test func aTreeOfFilesRunsTooAndCanBeWritten() throws {
         let scratch = try Scratch()
         let unpack = try Run.program(

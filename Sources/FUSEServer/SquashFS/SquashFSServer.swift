@@ -9,13 +9,15 @@ import SquashFS
 /// Nothing in an image changes, so the kernel may keep every name, attribute and page for as long as it likes. Nodes are
 /// named by their place in the image: no table of what the kernel knows has to be kept, and nothing grows with use.
 ///
-/// `@unchecked Sendable`: immutable but for two caches, which have locks of their own.
+/// `@unchecked Sendable`: immutable while it serves but for caches, which have locks of their own.
 public final class SquashFSServer: @unchecked Sendable {
     private let image: SquashFSImage
     private let ownership: Ownership
     private let files = FileCache()
     private let listings = ListingCache()
     private let ahead: DecodeAhead
+    /// Set before anything is served.
+    private var filler: PageFiller?
     private let hasXattrs: Bool
     private let hasRecords: Bool
 
@@ -52,7 +54,13 @@ public final class SquashFSServer: @unchecked Sendable {
         turn.take()
         image.beforeWaiting { turn.give() }
         ahead.start(with: warmUp)
-        defer { ahead.stop() }
+        let filler = PageFiller(image, device: device)
+        filler.start()
+        self.filler = filler
+        defer {
+            ahead.stop()
+            filler.stop()
+        }
         var workers: [WorkerThread] = []
         for _ in 1..<max(2, threads) {
             // Without another thread the first one does all the work.
@@ -226,6 +234,7 @@ public final class SquashFSServer: @unchecked Sendable {
         ahead.willRead(layout, at: wanted.offset, count: size)
         let count = try image.read(layout, at: wanted.offset, into: target)
         reply.send(UnsafeRawBufferPointer(rebasing: target[..<count]))
+        filler?.didRead(request.header.nodeid, layout, at: wanted.offset, count: count)
     }
 
     private func list(
