@@ -291,4 +291,41 @@ struct AttackTests {
             #expect(try Run.program(Site.program, words, as: .ordinaryUser).status == 255, "\(words)")
         }
     }
+
+    // MARK: A section of a build that reaches for its own temporary directory
+
+    /// The host's /tmp is in a section, and in it what the build keeps there. Something else in the place of what is read when the
+    /// section has ended must not become part of the image, and nothing outside may change.
+    @Test(arguments: Recipe.Builder.possible)
+    func aSectionCannotExchangeWhatTheBuildReads(_ builder: Recipe.Builder) throws {
+        let recipe = try Recipe(builder)
+        let outside = try Scratch("outside")
+        try FileManager.default.createDirectory(atPath: outside.file("root/.cache/pip"), withIntermediateDirectories: true)
+        try outside.write("secret", Array("secret\n".utf8))
+        try outside.write("root/.cache/pip/precious", Array("precious\n".utf8))
+        chmod(outside.file("root/.cache/pip"), 0o777)
+        let work = "\(recipe.scratch.path)/singularity-build-*/section*"
+        let result = try recipe.build(
+            "a.sif",
+            try Recipe.header + """
+                %post
+                    echo mine > /mine
+                    mkdir -p /root/.cache/pip
+                    for folder in upper packages; do
+                        for path in \(work)/$folder; do
+                            mv $path $path.moved
+                            ln -s \(outside.path) $path
+                        done
+                    done
+                    echo hostile > /root/.cache/pip/precious
+                    sleep 0.3
+
+                """, options: ["--package-cache"])
+        #expect(result.status == 0, "\(result)")
+        let listing = try recipe.listing("a.sif")
+        #expect(listing.contains { $0.hasSuffix(" /mine") } && !listing.contains { $0.contains("secret") }, "\(listing)")
+        #expect(outside.names == ["root", "secret"])
+        #expect(try String(contentsOfFile: outside.file("root/.cache/pip/precious"), encoding: .utf8) == "precious\n")
+        #expect(recipe.leftovers.isEmpty)
+    }
 }

@@ -337,6 +337,19 @@ struct PersistenceTests {
         try place.must("data", "check", "disk/db.sif")
     }
 
+    @Test(arguments: identities) func whatIsFreeIsWhatTheHostHas(_ identity: Run.Identity) throws {
+        let place = try Place(as: identity)
+        try place.must("data", "create", "db.sif")
+        let inside = try place.must("exec", "--data", "db.sif:/mnt", Site.debian.get(), "stat", "-f", "-c", "%a %S", "/mnt")
+        let numbers = inside.split(whereSeparator: \.isWhitespace).compactMap { Double($0) }
+        try #require(numbers.count == 2, "\(inside)")
+        var host = statvfs()
+        try #require(statvfs(place.scratch.path, &host) == 0)
+        let share = numbers[0] * numbers[1] / (Double(host.f_bavail) * Double(host.f_frsize))
+        // Other tests write meanwhile.
+        #expect(share > 0.5 && share < 1.2, "\(inside): \(share)")
+    }
+
     /// The kernel's journals are replayed too.
     @Test(.enabled(if: Site.isRoot, "needs root to mount")) func aCrashOfTheKernelsDriverIsRepaired() throws {
         let place = try Place(as: .caller)

@@ -391,6 +391,7 @@ final class StageBuild {
         try BuildChild.run(log) {
             try identity.enter()
             let whole = failure.run.writableTree
+            try failure.run.work.check()
             try harvest(SectionRun.Changes(upper: whole ?? failure.run.work.upper), to: layer, isWhole: whole != nil)
             return []
         }

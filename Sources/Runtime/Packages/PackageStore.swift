@@ -86,24 +86,32 @@ public struct PackageStore: Sendable {
     // MARK: After a section
 
     /// Takes over what a section has downloaded.
-    /// - Parameter hold: where ``PackageWatch`` has put it.
-    func collect(from hold: String) {
-        for package in Self.files(hold) {
-            let (source, target) = ("\(hold)/\(package)", "\(folder)/\(package)")
-            guard let slash = target.lastIndex(of: "/"), (try? Files.makeDirectories(String(target[..<slash]))) != nil else { continue }
+    /// - Parameters:
+    ///   - packages: names in `hold` by paths, as ``PackageWatch`` has made them.
+    ///   - hold: the directory of these names.
+    func collect(_ packages: [String: String], from hold: borrowing OwnedDescriptor) {
+        for (package, name) in packages {
+            let target = "\(folder)/\(package)"
+            let raw = openat(hold.rawValue, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
+            guard raw >= 0 else { continue }
+            let file = OwnedDescriptor(raw)
+            guard let status = try? Files.status(raw, name: package), status.st_mode & S_IFMT == S_IFREG,
+                let slash = target.lastIndex(of: "/"), (try? Files.makeDirectories(String(target[..<slash]))) != nil
+            else { continue }
             // apt downloads as another user.
-            lchown(source, 0, 0)
-            removexattr(source, OwnerRecord.attribute)
-            utimes(source, nil)
-            if rename(source, target) == 0 { continue }
-            if errno == EXDEV { try? Files.copy(source, to: target, mode: 0o644) }
+            fchown(file.rawValue, 0, 0)
+            fchmod(file.rawValue, 0o644)
+            fremovexattr(file.rawValue, OwnerRecord.attribute)
+            futimens(file.rawValue, nil)
+            if renameat(hold.rawValue, name, AT_FDCWD, target) == 0 { continue }
+            if errno == EXDEV { try? Files.copy("/proc/self/fd/\(file.rawValue)", to: target, mode: 0o644) }
         }
     }
 
     /// Keeps the stores of all recipes below a limit; what was downloaded longest ago goes first.
     /// - Parameter limit: bytes.
     public static func shrink(_ root: String, limit: UInt64) {
-        let packages = files(root).compactMap { path -> (path: String, status: stat)? in
+        let packages = files(root).filter { $0.contains("/") }.compactMap { path -> (path: String, status: stat)? in
             Files.status("\(root)/\(path)", followLinks: false).map { ("\(root)/\(path)", $0) }
         }
         var total = packages.reduce(0) { $0 + UInt64($1.status.st_size) }

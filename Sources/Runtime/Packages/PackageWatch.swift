@@ -5,50 +5,65 @@ import Linux
 /// A process that gives each package that appears among a section's changes a second name.
 ///
 /// Package managers, and scripts after them, remove what they have downloaded when it is installed. A second name keeps it until
-/// the section has ended. What the section does to the tree meanwhile leads nowhere else: no link is followed.
+/// the section has ended. What the section does to the tree meanwhile leads nowhere else: both directories were opened before it
+/// began, and no link is followed.
 final class PackageWatch {
     private let child: pid_t
     private let end: CInt
+    /// What was taken: `number path` in each line.
+    private let list: OwnedDescriptor
 
     /// - Parameters:
     ///   - upper: the section's changes.
-    ///   - hold: a directory on the same file system, for the second names; it is made.
-    init(upper: String, hold: String) throws(SystemError) {
+    ///   - hold: a directory on the same file system, for the second names, which are numbers.
+    init(_ upper: borrowing OwnedDescriptor, hold: borrowing OwnedDescriptor) throws(SystemError) {
         var ends: [CInt] = [0, 0]
         guard clinux_pipe(&ends) == 0 else { throw .last("pipe") }
         let (reader, writer) = (ends[0], ends[1])
         end = writer
+        list = OwnedDescriptor(clinux_memfd("packages"))
+        let (list, upper, hold) = (list.rawValue, upper.rawValue, hold.rawValue)
+        guard list >= 0 else { throw .last("memfd_create") }
         child = try Process.fork {
             Process.dieWithParent()
             close(writer)
-            Process.closeDescriptors(except: [reader])
-            guard (try? Files.makeDirectories(hold)) != nil, let watcher = Watcher(upper, hold) else { _exit(1) }
+            Process.closeDescriptors(except: [reader, list, upper, hold])
+            guard let watcher = Watcher(upper, hold) else { _exit(1) }
             watcher.watch(until: reader)
+            let lines = watcher.taken.map { "\($0.value) \($0.key)\n" }.joined()
+            try? Files.writeAll(Array(lines.utf8), to: list, name: "packages")
             _exit(0)
         }
         close(reader)
     }
 
     /// Takes what is there by now, and ends.
-    func finish() {
+    /// - Returns: the second names of all packages, by their paths.
+    func finish() -> [String: String] {
         close(end)
         Process.wait(for: child)
+        lseek(list.rawValue, 0, SEEK_SET)
+        let lines = String(decoding: (try? Files.read(list, name: "packages")) ?? [], as: UTF8.self).split(separator: "\n")
+        let pairs = lines.map { $0.split(separator: " ", maxSplits: 1).map(String.init) }.filter { $0.count == 2 }
+        return Dictionary(pairs.map { ($0[1], $0[0]) }) { one, _ in one }
     }
 
     /// What the process does.
     private final class Watcher {
-        private let upper: OwnedDescriptor
+        private let upper: CInt
+        private let hold: CInt
         private let events: OwnedDescriptor
-        private let hold: String
         /// Watched directories by the kernel's numbers for them.
         private var folders: [CInt: String] = [:]
+        /// Second names by paths.
+        private(set) var taken: [String: Int] = [:]
+        private var count = 0
 
-        init?(_ upper: String, _ hold: String) {
-            guard let folder = try? OwnedDescriptor.open(upper, O_RDONLY | O_DIRECTORY) else { return nil }
+        init?(_ upper: CInt, _ hold: CInt) {
             let raw = inotify_init1(CInt(IN_CLOEXEC | IN_NONBLOCK))
             guard raw >= 0 else { return nil }
-            self.upper = folder
             events = OwnedDescriptor(raw)
+            self.upper = upper
             self.hold = hold
         }
 
@@ -79,18 +94,17 @@ final class PackageWatch {
             guard fstatat(folder.rawValue, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else { return }
             switch status.st_mode & S_IFMT {
             case S_IFDIR: look(into: full)
-            case S_IFREG where isPackage: take(name, in: folder, as: "\(hold)/\(full)")
+            case S_IFREG where isPackage: take(name, in: folder, full)
             default: break
             }
         }
 
-        /// The newest file of a name is kept.
-        private func take(_ name: String, in folder: borrowing OwnedDescriptor, as second: String) {
-            unlink(second)
-            if linkat(folder.rawValue, name, AT_FDCWD, second, 0) == 0 { return }
-            guard errno == ENOENT, let slash = second.lastIndex(of: "/") else { return }
-            try? Files.makeDirectories(String(second[..<slash]))
-            linkat(folder.rawValue, name, AT_FDCWD, second, 0)
+        /// The newest file of a path is kept.
+        private func take(_ name: String, in folder: borrowing OwnedDescriptor, _ path: String) {
+            guard !path.contains("\n") else { return }
+            count += 1
+            guard linkat(folder.rawValue, name, hold, "\(count)", 0) == 0 else { return }
+            if let older = taken.updateValue(count, forKey: path) { unlinkat(hold, "\(older)", 0) }
         }
 
         private func takeEvents() {
@@ -123,7 +137,7 @@ final class PackageWatch {
         }
 
         private func open(_ path: String) throws(SystemError) -> OwnedDescriptor {
-            try Files.open(beneath: upper.rawValue, path.isEmpty ? "." : path, O_RDONLY | O_DIRECTORY)
+            try Files.open(beneath: upper, path.isEmpty ? "." : path, O_RDONLY | O_DIRECTORY)
         }
     }
 }

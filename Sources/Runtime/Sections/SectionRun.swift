@@ -138,8 +138,11 @@ public struct SectionRun: Sendable {
         signal(SIGCHLD, SIG_DFL)
         umask(0)
         try work.prepare(isRecorded: identity == .recorded, in: writableTree)
+        // The section may reach these by the host's /tmp, and put something else in their places.
+        let upper = try OwnedDescriptor.open(writableTree ?? work.upper, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+        let hold = try OwnedDescriptor.open(work.packages, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
         let changedRoot = try ChangedRoot.isNeeded ? changeRoot() : nil
-        if place == .container { try writeScript() }
+        if place == .container { try writeScript(upper) }
         var means: [SectionRoot.Layer] = []
         // A host without /dev/fuse has no view to offer, as one without overlays.
         do { for lower in lowers { means.append(try SectionRoot.Layer(lower, identity, log)) } } catch {
@@ -182,20 +185,19 @@ public struct SectionRun: Sendable {
         means = []
         let message = String(decoding: try Files.read(told, name: "pipe"), as: UTF8.self)
         // The section begins now.
-        let hold = self.work.path + "/packages"
-        let watch = message.isEmpty && packages != nil ? try PackageWatch(upper: self.work.upper, hold: hold) : nil
+        let watch = message.isEmpty && packages != nil ? try PackageWatch(upper, hold: hold) : nil
         let status = Process.wait(for: child)
-        watch?.finish()
-        packages?.collect(from: hold)
+        if let watch { packages?.collect(watch.finish(), from: hold) }
         changedRoot?.leave()
         if message.hasPrefix("overlay ") { throw OverlayRefused(cause: RuntimeError.badOption(String(message.dropFirst(8)))) }
         let usesFuse = message == Self.fuseMark
         if !message.isEmpty && !usesFuse { exit(Self.failureStatus) }
         let code = Process.exitCode(status)
         if code == 0 {
-            if place == .container { removePlaces() }
+            if place == .container { removePlaces(upper) }
             try harvest(
-                Changes(upper: writableTree ?? work.upper, others: try OwnerList.read(records.rawValue), hasMarkers: usesFuse))
+                Changes(
+                    upper: "/proc/self/fd/\(upper.rawValue)/.", others: try OwnerList.read(records.rawValue), hasMarkers: usesFuse))
         }
         return code
     }
@@ -230,24 +232,31 @@ public struct SectionRun: Sendable {
     }
 
     /// Takes out of the changes what was only made to be covered.
-    private func removePlaces() {
-        let upper = writableTree ?? work.upper
-        unlink(upper + scriptPath)
-        if packages != nil { rmdir(upper + PackageStore.place) }
+    private func removePlaces(_ upper: borrowing OwnedDescriptor) {
+        unlinkat(upper.rawValue, Self.relative(scriptPath), 0)
+        if packages != nil { unlinkat(upper.rawValue, Self.relative(PackageStore.place), AT_REMOVEDIR) }
         for bind in drivers {
-            let place = upper + bind.destination
-            if let status = Files.status(place, followLinks: false), status.st_mode & S_IFMT == S_IFREG, status.st_size == 0 {
-                unlink(place)
-            }
+            let names = bind.destination.split(separator: "/")
+            let parent = "./" + names.dropLast().joined(separator: "/")
+            guard let name = names.last.map(String.init),
+                let folder = try? Files.open(beneath: upper.rawValue, parent, O_RDONLY | O_DIRECTORY)
+            else { continue }
+            var status = stat()
+            guard fstatat(folder.rawValue, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else { continue }
+            if status.st_mode & S_IFMT == S_IFREG, status.st_size == 0 { unlinkat(folder.rawValue, name, 0) }
         }
     }
 
-    private func writeScript() throws(SystemError) {
-        let path = (writableTree ?? work.upper) + scriptPath
-        unlink(path)
-        let file = try OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o755)
-        try Files.writeAll(Array(script.utf8), to: file.rawValue, name: path)
+    private func writeScript(_ upper: borrowing OwnedDescriptor) throws(SystemError) {
+        let name = Self.relative(scriptPath)
+        unlinkat(upper.rawValue, name, 0)
+        let raw = openat(upper.rawValue, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o755)
+        guard raw >= 0 else { throw .last("create \(scriptPath)") }
+        let file = OwnedDescriptor(raw)
+        try Files.writeAll(Array(script.utf8), to: file.rawValue, name: scriptPath)
     }
+
+    private static func relative(_ path: String) -> String { String(path.drop { $0 == "/" }) }
 }
 
 /// A directory of the host in which one section's changes come together.
@@ -257,14 +266,28 @@ public struct WorkFolder: Sendable {
 
     public var upper: String { path + "/upper" }
     var work: String { path + "/work" }
+    /// For packages that were downloaded, while the section runs.
+    var packages: String { path + "/packages" }
     /// Where the view is put together; the host's scripts find the tree below it.
     var session: String { path + "/session" }
     /// The container's tree for scripts on the host.
     public var hostRoot: String { session + "/" + Session.root }
 
+    /// Sees to it that nothing is a link to elsewhere: sections reach these directories by the host's /tmp.
+    public func check() throws(SystemError) {
+        let parent = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
+        for folder in [parent, path, upper, work, packages, session] {
+            let status = Files.status(folder, followLinks: false)
+            guard let status, status.st_mode & S_IFMT == S_IFDIR else {
+                throw SystemError("use \(folder), which a section has replaced", errno: ENOTDIR)
+            }
+        }
+    }
+
     func prepare(isRecorded: Bool, in tree: String?) throws(RuntimeError) {
         do throws(SystemError) {
-            for folder in [path, upper, work, session] { try Files.makeDirectories(folder, mode: 0o755) }
+            for folder in [path, upper, work, packages, session] { try Files.makeDirectories(folder, mode: 0o755) }
+            try check()
         } catch { throw .step("making a temporary directory", error, hint: "--tmpdir names another place") }
         guard isRecorded else { return }
         // Without a place for records every owner would be lost: better nothing than a wrong image.
