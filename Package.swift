@@ -42,7 +42,7 @@ let fuzzing: [Target] =
     ? []
     : [
         .executableTarget(
-            name: "fuzz", dependencies: ["BlockIO", "Definition", "ExtFS", "ImageTree", "Inventory", "SIF", "SquashFS"],
+            name: "fuzz", dependencies: ["BlockIO", "Definition", "Encryption", "ExtFS", "ImageTree", "Inventory", "SIF", "SquashFS", "Trust"],
             path: "Tests/Fuzzing", swiftSettings: [.unsafeFlags(["-parse-as-library"])], linkerSettings: staticLibraries)
     ]
 

@@ -390,6 +390,10 @@ int clinux_reserve(int file, uint64_t offset, uint64_t length) {
     return fallocate(file, FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length);
 }
 
+void clinux_begin_writing(int file, uint64_t offset, uint64_t length) {
+    sync_file_range(file, (off_t)offset, (off_t)length, SYNC_FILE_RANGE_WRITE);
+}
+
 int clinux_punch_hole(int file, uint64_t offset, uint64_t length) {
     return fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length);
 }

@@ -3,7 +3,7 @@ import Cryptography
 import FoundationEssentials
 
 /// The header of a LUKS2 volume ("LUKS2 On-Disk Format Specification").
-struct LUKSHeader {
+package struct LUKSHeader {
     struct Keyslot: Decodable {
         struct AntiForensic: Decodable {
             var type: String
@@ -65,7 +65,7 @@ struct LUKSHeader {
     private static let largest: UInt64 = 4 << 20
 
     /// Reads the first header, or the second where the first is damaged.
-    init(_ source: any BlockSource) throws(EncryptionError) {
+    package init(_ source: any BlockSource) throws(EncryptionError) {
         var json: [UInt8]?
         // The second header stands behind the first, whose size is one of these.
         for position in [0] + (14...22).map({ UInt64(1) << $0 }) {

@@ -63,6 +63,11 @@ public enum Files {
         }
     }
 
+    /// Lets the kernel begin to write a range of a file to the disk, so that fsync(2) has little to wait for later.
+    public static func beginWriting(_ descriptor: CInt, at offset: UInt64, count: UInt64) {
+        clinux_begin_writing(descriptor, offset, count)
+    }
+
     /// Copies bytes from one file to another in the kernel (copy_file_range(2)).
     /// - Returns: bytes copied, 0 or fewer where that cannot be done.
     public static func copyRange(

@@ -4,12 +4,16 @@ import Linux
 /// Collects small appends to a file into large writes, and can take back the newest of them.
 struct AppendBuffer {
     private static let capacity = 1 << 20
+    /// Bytes that the disk is given at a time. The file gets its name when all of it is there, so the disk had better begin early.
+    private static let portion: UInt64 = 8 << 20
     private let descriptor: CInt
     private let base: UInt64
     private let name: String
     private var pending: [UInt8] = []
     /// Where ``pending`` starts, bytes from `base`.
     private var start: UInt64
+    /// What is before this position was given to the disk.
+    private var begun: UInt64
 
     /// - Parameters:
     ///   - base: where position 0 is in the file, bytes.
@@ -19,6 +23,7 @@ struct AppendBuffer {
         self.base = base
         self.name = name
         start = position
+        begun = position
         pending.reserveCapacity(Self.capacity)
     }
 
@@ -83,5 +88,9 @@ struct AppendBuffer {
         } catch { throw .system(error) }
         start += UInt64(pending.count)
         pending.removeAll(keepingCapacity: true)
+        if start >= begun + Self.portion {
+            Files.beginWriting(descriptor, at: base + begun, count: start - begun)
+            begun = start
+        }
     }
 }

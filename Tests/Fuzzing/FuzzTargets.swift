@@ -1,11 +1,13 @@
 import BlockIO
 import Definition
+import Encryption
 import ExtFS
 import Glibc
 import ImageTree
 import Inventory
 import SIF
 import SquashFS
+import Trust
 
 /// Parsers of hostile bytes, for libFuzzer (`make fuzz`): whatever they get, they return, or throw an error of their own.
 /// A trap, a hang or memory without bound is a find.
@@ -25,8 +27,10 @@ private let target: @Sendable ([UInt8]) -> Void = {
     case "layer": return FuzzTargets.layer
     case "definition": return FuzzTargets.definition
     case "packages": return FuzzTargets.packages
+    case "trust": return FuzzTargets.trust
+    case "encryption": return FuzzTargets.encryption
     default:
-        fatalError("SINGULARITY_FUZZ is one of sif, squashfs, ext, layer, definition, packages")
+        fatalError("SINGULARITY_FUZZ is one of sif, squashfs, ext, layer, definition, packages, trust, encryption")
     }
 }()
 
@@ -104,6 +108,34 @@ private enum FuzzTargets {
         let root = Node.directory()
         TreeEditor(root, time: 0).write(places[Int(first) % places.count], content, mode: 0o644)
         _ = ImageInventory(root) { try TreePath.read($0, in: root) }
+    }
+
+    /// Signatures, keys and policies; the first byte says which.
+    @Sendable static func trust(_ bytes: [UInt8]) {
+        guard let first = bytes.first else { return }
+        let content = Array(bytes.dropFirst())
+        let text = String(decoding: content, as: UTF8.self)
+        switch first % 7 {
+        case 0: _ = ClearSignedText(parsing: content)
+        case 1: _ = DSSEEnvelope(parsing: content)
+        case 2: _ = try? ImageMetadata(parsing: content)
+        case 3: _ = try? KeyPackets(content)
+        case 4: _ = try? VerificationKey(pem: text)
+        case 5: _ = try? SigningKey(pem: text)
+        default: for path in ["policy", "ecl.toml"] { _ = try? VerificationPolicy(parsing: text, path: path) }
+        }
+    }
+
+    /// What says how an image is encrypted; the first byte says which.
+    @Sendable static func encryption(_ bytes: [UInt8]) {
+        guard let first = bytes.first else { return }
+        let content = Array(bytes.dropFirst())
+        switch first % 4 {
+        case 0: _ = try? GocryptfsConfiguration(parsing: content, name: "fuzz")
+        case 1: _ = try? LUKSHeader(MemorySource(content))
+        case 2: _ = WrappedKey.bits(content)
+        default: _ = EncryptedVolume.begins(in: MemorySource(content))
+        }
     }
 
     /// Reads a stream to its end, or to a limit.

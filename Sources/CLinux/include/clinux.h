@@ -155,6 +155,8 @@ int clinux_reserve(int file, uint64_t offset, uint64_t length);
 int clinux_clone_range(int from, uint64_t from_offset, uint64_t length, int to, uint64_t to_offset);
 /* FIFREEZE and FITHAW, see fsfreeze(8). 0, or -1 with errno. */
 int clinux_freeze(int file, int on);
+/* The kernel begins to write a range to the disk, as far as its queue has room, and does not wait for it (sync_file_range(2)). */
+void clinux_begin_writing(int file, uint64_t offset, uint64_t length);
 int clinux_punch_hole(int file, uint64_t offset, uint64_t length);
 
 #endif

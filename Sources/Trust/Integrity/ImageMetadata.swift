@@ -3,7 +3,7 @@ import FoundationEssentials
 import SIF
 
 /// The text that is signed: digests of the header and of objects ("SIF integrity, image metadata").
-struct ImageMetadata {
+package struct ImageMetadata {
     struct Object {
         /// Number within the group, from 0.
         var relativeID: UInt32
@@ -50,7 +50,7 @@ struct ImageMetadata {
     }
 
     /// - Throws: a sentence.
-    init(parsing json: [UInt8]) throws(DigestError) {
+    package init(parsing json: [UInt8]) throws(DigestError) {
         do {
             let document = try JSONDecoder().decode(Document.self, from: Data(json))
             guard document.version == 1 else {
