@@ -42,7 +42,8 @@ let fuzzing: [Target] =
     ? []
     : [
         .executableTarget(
-            name: "fuzz", dependencies: ["BlockIO", "Definition", "Encryption", "ExtFS", "ImageTree", "Inventory", "SIF", "SquashFS", "Trust"],
+            name: "fuzz",
+            dependencies: ["BlockIO", "Definition", "Encryption", "ExtFS", "ImageTree", "Inventory", "SIF", "SquashFS", "Trust"],
             path: "Tests/Fuzzing", swiftSettings: [.unsafeFlags(["-parse-as-library"])], linkerSettings: staticLibraries)
     ]
 
