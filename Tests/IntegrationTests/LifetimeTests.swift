@@ -113,30 +113,12 @@ struct LifetimeTests {
         return [pid] + children.split(separator: " ").compactMap { pid_t($0) }.flatMap(descendants)
     }
 
-    /// Makes a control group with little memory, as a batch system gives a job one; nil where there can be none.
-    private static func smallGroup() -> String? {
-        for (root, limit) in [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")] {
-            let group = "\(root)/singularity-test-\(getpid())"
-            guard Site.isRoot, mkdir(group, 0o755) == 0 else { continue }
-            if (try? "209715200".write(toFile: "\(group)/\(limit)", atomically: false, encoding: .utf8)) != nil { return group }
-            rmdir(group)
-        }
-        return nil
-    }
-
-    private static let mayLimit = smallGroup().map { rmdir($0) == 0 } ?? false
-
-    @Test(.enabled(if: mayLimit, "needs root and writable control groups"), arguments: [[], ["--pid"], ["--private-mount"]])
+    @Test(.enabled(if: SmallGroup.isPossible, "needs root and writable control groups"), arguments: [[], ["--pid"], ["--private-mount"]])
     func aJobThatTakesTooMuchMemoryIsKilledAlone(_ options: [String]) throws {
-        let group = try #require(Self.smallGroup())
-        defer { _ = Wait.until(5) { rmdir(group) == 0 } }
+        let group = try #require(SmallGroup())
+        defer { group.remove() }
         let image = try Self.image.get()
-        let within = "echo $$ > \(group)/cgroup.procs; exec setpriv --reuid \(Site.user) --regid \(Site.user) --init-groups "
-        func run(_ script: String) throws -> Run {
-            try Run.program(
-                "/bin/sh", ["-c", within + "\"$@\"", "sh", Site.program, "exec"] + options + [image, "sh", "-c", script],
-                environment: ["HOME": "/home/\(Site.user)"])
-        }
+        func run(_ script: String) throws -> Run { try group.run(["exec"] + options + [image, "sh", "-c", script]) }
         // The program of the container is what the kernel kills, and the container ends as it would without one.
         let alone = try run("exec python3 -c 'x = bytearray(1 << 30); print(len(x))'")
         #expect(alone.status == 137 && alone.output == "", "\(alone)")
