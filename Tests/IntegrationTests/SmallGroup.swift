@@ -10,10 +10,13 @@ struct SmallGroup {
     /// - Returns: nil where there can be none.
     init?() {
         for (root, limit) in [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")] {
-            path = "\(root)/singularity-test-\(UInt32.random(in: 0 ... .max))"
-            guard Site.isRoot, mkdir(path, 0o755) == 0 else { continue }
-            if (try? "\(Self.bytes)".write(toFile: "\(path)/\(limit)", atomically: false, encoding: .utf8)) != nil { return }
-            rmdir(path)
+            let group = "\(root)/singularity-test-\(UInt32.random(in: 0 ... .max))"
+            guard Site.isRoot, mkdir(group, 0o755) == 0 else { continue }
+            if (try? "\(Self.bytes)".write(toFile: "\(group)/\(limit)", atomically: false, encoding: .utf8)) != nil {
+                path = group
+                return
+            }
+            rmdir(group)
         }
         return nil
     }
