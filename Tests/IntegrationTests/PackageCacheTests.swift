@@ -32,6 +32,9 @@ struct PackageCacheTests {
             port = try #require(words.firstIndex(of: "port").flatMap { Int(words[$0 + 1]) })
         }
 
+        // A test that fails leaves it running.
+        deinit { if server.process.isRunning { server.process.terminate() } }
+
         /// Ends the server.
         /// - Returns: how often each package was asked for.
         func finish() -> [String: Int] {

@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 import Linux
 import Messages
@@ -186,14 +185,9 @@ struct SectionRoot {
 
     /// Makes the place of a mount where the image has none. Links are followed inside the container only.
     private func makePlace(_ mount: PlannedMount) throws(SystemError) {
-        let inRoot: UInt64 = 0x10
         let root = try OwnedDescriptor.open(Session.root, O_RDONLY | O_DIRECTORY)
         let path = mount.destination
-        let raw = clinux_openat2(root.rawValue, path, UInt64(O_RDONLY | O_CLOEXEC) | 0o10000000, 0, inRoot)
-        if raw >= 0 {
-            close(raw)
-            return
-        }
+        if (try? Files.open(inRoot: root.rawValue, path, O_PATH_FLAG)) != nil { return }
         if PreparedMounts.areDirectories([mount])[0] {
             _ = try Self.makeFolder(path, in: root.rawValue)
             return

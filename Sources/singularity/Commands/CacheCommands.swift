@@ -90,6 +90,9 @@ struct CacheEntry {
         case layer = "build"
         /// What package managers have downloaded in sections, a directory a recipe.
         case packages
+
+        /// Notes for people stand beside each of them.
+        var hasNotes: Bool { self == .layer || self == .packages }
     }
 
     let kind: Kind
@@ -132,7 +135,7 @@ struct CacheEntry {
             ((try? Files.entries(root + folder)) ?? []).sorted().compactMap { name in
                 let path = root + folder + "/" + name
                 // What stands beside a layer goes with it.
-                let isBeside = (kind == .layer || kind == .packages) && LayerCache.isBesideLayer(name)
+                let isBeside = kind.hasNotes && LayerCache.isBesideLayer(name)
                 guard !isBeside, !name.hasSuffix(".lease"), name != "digests", let status = Files.status(path, followLinks: false) else {
                     return nil
                 }
@@ -157,7 +160,7 @@ struct CacheEntry {
     func remove() -> Bool {
         func removeNow() {
             Files.removeTree(path)
-            if kind == .layer || kind == .packages { LayerCache.removeNotes(of: path) }
+            if kind.hasNotes { LayerCache.removeNotes(of: path) }
         }
         // An open image stays readable without its name.
         if kind == .image {
