@@ -237,11 +237,12 @@ int clinux_set_capabilities(uint64_t mask) {
 
 int clinux_pidfd_send_signal(int pidfd, int number) { return (int)syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0); }
 
-int clinux_peer_uid(int socket, uint32_t *uid) {
+int clinux_peer(int socket, uint32_t *uid, int *pid) {
     struct ucred peer;
     socklen_t size = sizeof peer;
     if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return -1;
     *uid = peer.uid;
+    *pid = peer.pid;
     return 0;
 }
 

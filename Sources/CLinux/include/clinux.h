@@ -134,8 +134,8 @@ int clinux_local_socket(const char *path, int listens);
 /* Sends a text to a socket of datagrams; 0 or an errno value. */
 int clinux_send_datagram(const char *path, const char *text);
 int clinux_accept(int socket);
-/* Who made the other end. */
-int clinux_peer_uid(int socket, uint32_t *uid);
+/* Who made the other end; 0 for a process that has no number here. */
+int clinux_peer(int socket, uint32_t *uid, int *pid);
 /* One byte, with descriptors. Receiving returns how many there were, or -1. */
 #define CLINUX_MAX_DESCRIPTORS 4
 int clinux_send_descriptors(int socket, const int *descriptors, int count);

@@ -47,9 +47,13 @@ enum KeeperSocket {
     }
 
     /// Whether the other end is a process of the same user.
-    static func isOwn(_ socket: CInt) -> Bool {
+    static func isOwn(_ socket: CInt) -> Bool { ownPeer(socket) != nil }
+
+    /// The process at the other end, where it is one of the same user; 0 where it has no number here.
+    static func ownPeer(_ socket: CInt) -> pid_t? {
         var uid: UInt32 = 0
-        return clinux_peer_uid(socket, &uid) == 0 && uid == getuid()
+        var process: pid_t = 0
+        return clinux_peer(socket, &uid, &process) == 0 && uid == getuid() ? process : nil
     }
 
     /// A name for a file that stands for a text: two hashes of 64 bits (FNV-1a with different starts).

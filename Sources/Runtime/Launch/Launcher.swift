@@ -29,8 +29,9 @@ public struct Launcher {
         // The plan names sockets that nobody will make.
         defer { RuntimeFolder.removeIfEmpty() }
         var image = try openImage()
-        let options = options.adding(image)
+        var options = options.adding(image)
         let identity = try RunIdentity.choose(options, facts)
+        options.hostNames = HostNames.areWanted(options, facts, identity)
         if case .ext = image.content {
             try enter(identity)
             _ = try mountExt(&image, identity)
@@ -64,6 +65,14 @@ public struct Launcher {
     private func launch(_ opened: ImageFile, _ instance: InstanceStart?) throws -> Never {
         var image = opened
         let identity = try RunIdentity.choose(options, facts)
+        var options = options
+        if HostNames.areWanted(options, facts, identity) {
+            options.hostNames = HostNames.join()
+            if !options.hostNames {
+                log.warning(
+                    "the names of the host's users and groups are not seen in the container: the process that tells them cannot be started")
+            }
+        }
         let namespaces = LaunchPlanner.namespaces(options, facts, identity)
         let network = try NetworkHelper.prepare(options, namespaces, log)
         let groupNetwork = try options.group.map { (name) throws(RuntimeError) in

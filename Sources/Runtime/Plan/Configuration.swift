@@ -38,6 +38,9 @@ public struct Configuration: Sendable, Equatable {
         Directive("allow user ns", .flag, "yes", help: "user namespaces may be used; with no, only root can run containers"),
         Directive("config passwd", .flag, "yes", help: "add the caller to the container's /etc/passwd"),
         Directive("config group", .flag, "yes", help: "add the caller's groups to the container's /etc/group"),
+        Directive(
+            "host accounts", .choice(["auto", "yes", "no"]), "auto",
+            help: "containers are told the names of the host's other users and groups (auto: where they are in LDAP, SSSD and the like)"),
         Directive("config resolv_conf", .flag, "yes", help: "give the host's /etc/resolv.conf to the container"),
         Directive("mount proc", .flag, "yes", help: "mount /proc"),
         Directive("mount sys", .flag, "yes", help: "mount /sys"),

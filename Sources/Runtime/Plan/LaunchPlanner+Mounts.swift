@@ -134,12 +134,20 @@ extension LaunchPlanner {
         }
     }
 
+    // MARK: Accounts
+
+    /// Where the C library asks for the host's other accounts.
+    mutating func addHostNames() {
+        guard options.hostNames, let place = HostNames.Place() else { return }
+        bind(
+            place.folder, HostNames.destination, readOnly: true, reason: "names of the host's users and groups (--no-mount accounts)")
+    }
+
     // MARK: Small files
 
     /// Small files are put into the throw-away layer rather than mounted: a program may then replace them.
     mutating func addFiles(_ namespaces: Namespaces) {
-        let isWritten = options.writable || options.writableTmpfs || options.overlays.contains { !$0.isReadOnly }
-        let isRootWriting = inside.uid == 0 && isWritten
+        let isRootWriting = inside.uid == 0 && options.isWritten
         var inner = facts
         inner.uid = inside.uid
         inner.gid = inside.gid

@@ -54,6 +54,7 @@ package struct LaunchPlanner {
         try addScratch()
         try addDrivers()
         addFiles(namespaces)
+        addHostNames()
         if options.scheduler { try addScheduler() }
         let userBinds = try addUserBinds()
         for spec in options.fuseMounts {

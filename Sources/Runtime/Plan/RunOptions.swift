@@ -154,6 +154,8 @@ public struct RunOptions: Sendable {
     public var scheduler = false
     /// What can be asked of it; found by the launcher.
     var hostCommands: HostCommands?
+    /// The container is told what the host calls users and groups; decided by the launcher.
+    var hostNames = false
     /// Root's /sbin/init of the image.
     public var boots = false
     /// What the container shall be known as, where it stays in the background.
@@ -172,6 +174,9 @@ public enum SecurityLabel: Sendable, Equatable {
 }
 
 extension RunOptions {
+    /// Programs can change files of the container's root.
+    var isWritten: Bool { writable || writableTmpfs || overlays.contains { !$0.isReadOnly } }
+
     /// With the overlay partitions of an image: they are laid over it, and the writable one is written to with --writable.
     func adding(_ image: ImageFile) -> RunOptions {
         guard !image.overlays.isEmpty else { return self }

@@ -232,7 +232,7 @@ extension Running {
 
     // MARK: Texts
 
-    private static let mountNames: Set<String> = ["proc", "sys", "dev", "devpts", "home", "tmp", "hostfs", "cwd", "bind-paths"]
+    private static let mountNames: Set<String> = ["proc", "sys", "dev", "devpts", "home", "tmp", "hostfs", "cwd", "bind-paths", "accounts"]
 
     private static func warnOfUnknownMounts(_ words: Set<String>, _ log: Log) {
         for word in words.sorted() where !word.hasPrefix("/") && !mountNames.contains(word) {
