@@ -37,6 +37,32 @@ struct KeyStateTests {
         #expect(result.status == 0 && result.output.contains("Signing entity: G <g@example.org>"), "\(result)")
     }
 
+    /// A key that may only certify others, with a subkey that signs; at a start only what the signature needs is read of it.
+    @Test(.enabled(if: Site.mayFUSE, "needs /dev/fuse")) func aSubkeysSignatureLetsAnImageRun() throws {
+        let place = try Place(as: .ordinaryUser)
+        let script = """
+            mkdir -m 700 gnupg
+            gpg --batch --quiet --passphrase '' --quick-gen-key 'G <g@example.org>' rsa2048 cert never
+            fpr=$(gpg --list-keys --with-colons | awk -F: '/^fpr/ { print $10; exit }')
+            gpg --batch --quiet --passphrase '' --quick-add-key $fpr rsa2048 sign never
+            gpg --batch --quiet --passphrase '' --quick-add-key $fpr rsa2048 encr never
+            gpg --batch --quiet --export-secret-keys > secret
+            gpg --batch --quiet --export > public
+            gpgconf --kill all
+            mkdir -p tree/bin; cp /bin/busybox tree/bin/true
+            """
+        try Run.program(
+            "/bin/sh", ["-ec", script], as: .ordinaryUser, environment: ["GNUPGHOME": place.scratch.file("gnupg")], in: place.scratch.path
+        ).ok()
+        try place.must("build", "a.sif", "tree")
+        try place.must("key", "import", "secret")
+        try place.must("sign", "a.sif")
+        #expect(try place.run("exec", "--verify", "a.sif", "true").status == 255)
+        try place.must("key", "import", "public")
+        try place.must("exec", "--verify", "a.sif", "true")
+        #expect(try place.must("verify", "--local", "a.sif").contains("Signing entity: G <g@example.org>"))
+    }
+
     @Test func anExpiredKeyIsNamed() throws {
         let result = try verification(
             "gpg --batch --quiet --passphrase '' --quick-set-expire $fpr seconds=1; sleep 3", name: "anExpiredKey")

@@ -73,6 +73,8 @@ enum DigestProbe {
         let keys = try KeyPackets(one + one).keys
         #expect(keys.map(\.fingerprint) == Array(repeating: "9C3C1B1B23E755F72A55254249523201BBE9E817", count: 2))
         #expect(Array(keys[0].packets) == one)
+        // The key, its user and their signature stand before the subkey.
+        #expect(one.starts(with: keys[1].primary) && (1..<one.count).contains(keys[1].primary.count))
         // Secret keys have the fingerprint of their public halves.
         let secret = try Fixture.bytes("pgp-secret.bin")
         #expect(try KeyPackets(secret).keys.map(\.fingerprint) == ["9C3C1B1B23E755F72A55254249523201BBE9E817"])

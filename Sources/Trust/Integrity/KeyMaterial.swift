@@ -32,7 +32,7 @@ public final class OpenPGPSource {
         let keys: OpenPGPKeys
         if let loaded { keys = loaded } else { keys = try OpenPGPKeys(hasSecrets: false) }
         if isSelective {
-            if let signer { try keyring.load(signer, into: keys) }
+            if let signer { try keyring.load(signer, hasSubkeys: false, into: keys) }
         } else if loaded == nil {
             try keyring.loadGlobal(into: keys)
             try keyring.loadLocal(into: keys)
@@ -45,7 +45,12 @@ public final class OpenPGPSource {
     /// - Parameter signer: fingerprint of the key that the image names, upper-case digits.
     func verify(_ message: ClearSignedText, signer: String?, now: Int64) throws(TrustError) -> OpenPGPKeys.Verdict {
         let keys = try keys(signer)
-        let verdict = try keys.verify(message.signature, of: message.text, now: now)
+        var verdict = try keys.verify(message.signature, of: message.text, now: now)
+        if verdict.key == nil, isSelective, let signer {
+            // Perhaps a subkey of it has signed.
+            try keyring.load(signer, into: keys)
+            verdict = try keys.verify(message.signature, of: message.text, now: now)
+        }
         guard verdict.key == nil, verdict.keyID.count == 16, let fetch else { return verdict }
         do {
             try keys.load(try fetch(verdict.keyID), from: .remote, name: "the key server's answer")

@@ -4,23 +4,39 @@ import Linux
 /// A keyring cut into its keys without reading what is in them (RFC 4880, section 4.2): of many keys only the wanted ones are
 /// handed to the library, which checks each for a millisecond.
 package struct KeyPackets {
-    /// The packets of a public or secret key with its user identities, signatures and subkeys, by fingerprint.
-    package private(set) var keys: [(fingerprint: String, packets: ArraySlice<UInt8>)] = []
+    package struct Key {
+        package let fingerprint: String
+        /// Of a public or secret key, its user identities, signatures and subkeys.
+        package var packets: ArraySlice<UInt8>
+        /// Those before the first subkey.
+        package var primary: ArraySlice<UInt8>
+    }
+
+    package private(set) var keys: [Key] = []
 
     /// Reads until the end, or until something that is no packet.
     package init(_ bytes: [UInt8]) throws(CryptographyError) {
         var position = 0
         var start: (fingerprint: String, position: Int)?
+        var firstSubkey: Int?
+        func finish() {
+            guard let start else { return }
+            let end = firstSubkey ?? position
+            keys.append(Key(fingerprint: start.fingerprint, packets: bytes[start.position..<position], primary: bytes[start.position..<end]))
+            firstSubkey = nil
+        }
         while let packet = Self.packet(bytes, at: position) {
             // A public or a secret key begins; subkeys have other tags.
             if packet.tag == 6 || packet.tag == 5 {
-                if let start { keys.append((start.fingerprint, bytes[start.position..<position])) }
+                finish()
                 let body = bytes[packet.body]
                 start = (try Self.fingerprint(packet.tag == 6 ? body : Self.publicPart(body)), position)
+            } else if packet.tag == 14 || packet.tag == 7, start != nil {
+                firstSubkey = firstSubkey ?? position
             }
             position = packet.body.upperBound
         }
-        if let start { keys.append((start.fingerprint, bytes[start.position..<position])) }
+        finish()
     }
 
     /// What a secret key has in common with its public half (RFC 4880, section 5.5; RFC 6637, section 9).

@@ -46,11 +46,12 @@ public struct Keyring: Sendable {
     }
 
     /// Loads one public key, of the administrator's keyring or the user's.
-    package func load(_ fingerprint: String, into keys: OpenPGPKeys) throws(TrustError) {
+    /// - Parameter hasSubkeys: its subkeys, too; the library takes a millisecond to check each.
+    package func load(_ fingerprint: String, hasSubkeys: Bool = true, into keys: OpenPGPKeys) throws(TrustError) {
         for (file, place) in [(global, OpenPGPKey.Place.global), (publicFile, .local)] {
             do {
                 for key in try KeyPackets(try Self.read(file)).keys where key.fingerprint == fingerprint {
-                    try keys.load(Array(key.packets), from: place, name: file)
+                    try keys.load(Array(hasSubkeys ? key.packets : key.primary), from: place, name: file)
                 }
             } catch let error as TrustError { throw error } catch { throw .key("\(file): \(error)") }
         }
