@@ -175,7 +175,9 @@ for _ in 1 2 3; do
     fi
 done
 if [ -n "$apptainer" ]; then once "Apptainer, to a sandbox" "" $apptainer build -F --sandbox /bench/box /bench/base.sif; fi
-best "singularity, sandbox to SIF" "$work/back.sif" "$singularity" build -F "$work/back.sif" "$work/box1"
+best "singularity, the sandbox to SIF again" "$work/back.sif" "$singularity" build -F "$work/back.sif" "$work/box1"
+cp -a "$work/box1" "$work/box"
+best "singularity, another directory to SIF" "$work/back.sif" "$singularity" build -F "$work/back.sif" "$work/box"
 best "mksquashfs zstd 6" "$work/m.sqfs" sh -c "rm -f $work/m.sqfs; mksquashfs $work/box1 $work/m.sqfs -comp zstd -Xcompression-level 6 -quiet -no-progress"
 best "singularity, gzip 9" "$work/back.sif" "$singularity" build -F --compression gzip --level 9 "$work/back.sif" "$work/box1"
 best "mksquashfs gzip 9" "$work/m.sqfs" sh -c "rm -f $work/m.sqfs; mksquashfs $work/box1 $work/m.sqfs -comp gzip -Xcompression-level 9 -quiet -no-progress"

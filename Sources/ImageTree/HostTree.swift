@@ -29,20 +29,24 @@ public struct HostTree {
 
     private let ownership: Ownership
     private let others: [UInt64: (uid: UInt32, gid: UInt32)]
+    private let known: (stat) -> FileContent?
     private var links: [FileIdentity: Node] = [:]
 
-    private init(_ ownership: Ownership, _ others: [UInt64: (uid: UInt32, gid: UInt32)]) {
+    private init(_ ownership: Ownership, _ others: [UInt64: (uid: UInt32, gid: UInt32)], _ known: @escaping (stat) -> FileContent?) {
         self.ownership = ownership
         self.others = others
+        self.known = known
     }
 
     /// - Parameters:
     ///   - others: owners of links, pipes and sockets, which can have no record, by inode number.
+    ///   - known: where else the bytes of a file that is not empty are to be had, which then is not opened.
     /// - Throws: ``SystemError`` that names what could not be read.
     public static func read(
-        _ path: String, ownership: Ownership = .asStored, others: [UInt64: (uid: UInt32, gid: UInt32)] = [:]
+        _ path: String, ownership: Ownership = .asStored, others: [UInt64: (uid: UInt32, gid: UInt32)] = [:],
+        known: @escaping (stat) -> FileContent? = { _ in nil }
     ) throws -> Node {
-        var reader = HostTree(ownership, others)
+        var reader = HostTree(ownership, others, known)
         return try reader.read(RawPath(path))
     }
 
@@ -109,7 +113,8 @@ public struct HostTree {
         switch status.st_mode & S_IFMT {
         case S_IFDIR: return .directory(Directory())
         case S_IFREG:
-            return .file(status.st_size == 0 ? .empty : .host(HostFile(path: path, size: UInt64(status.st_size))))
+            if status.st_size == 0 { return .file(.empty) }
+            return .file(known(status) ?? .host(HostFile(path: path, size: UInt64(status.st_size))))
         case S_IFLNK: return .symlink(try Files.linkTarget(path))
         case S_IFBLK: return .blockDevice(Device.encoded(UInt64(status.st_rdev)) ?? 0)
         case S_IFCHR: return .characterDevice(Device.encoded(UInt64(status.st_rdev)) ?? 0)

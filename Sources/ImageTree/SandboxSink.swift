@@ -20,9 +20,40 @@ public final class SandboxSink {
     private var ends: [Int] = []
     private var hardLinks: [(first: RawPath, path: RawPath)] = []
     private var directories: [(path: RawPath, attributes: Attributes)] = []
-    /// Guards ``lacksRecords``, which several threads may set.
+    /// Guards ``lacksRecords`` and ``marks``, which several threads may set.
     private let lock = Monitor()
     private var lacksRecords = false
+    private var marks: [UInt64: Unpacked] = [:]
+
+    /// What a file of a directory has as long as it is not changed.
+    public struct Mark: Equatable, Sendable {
+        public var inode: UInt64
+        /// Bytes.
+        public var size: UInt64
+        /// Of the last change (ctime), which no program can set: Unix seconds.
+        public var seconds: Int64
+        public var nanoseconds: UInt32
+
+        public init(inode: UInt64, size: UInt64, seconds: Int64, nanoseconds: UInt32) {
+            (self.inode, self.size, self.seconds, self.nanoseconds) = (inode, size, seconds, nanoseconds)
+        }
+
+        public init(_ status: stat) {
+            self.init(
+                inode: UInt64(status.st_ino), size: UInt64(status.st_size), seconds: Int64(status.st_ctim.tv_sec),
+                nanoseconds: UInt32(status.st_ctim.tv_nsec))
+        }
+    }
+
+    /// A file whose bytes came from an image.
+    public struct Unpacked: Sendable {
+        public var mark: Mark
+        public var image: SquashFSImage
+        public var layout: FileLayout
+    }
+
+    /// The files that came from images, in no order.
+    public var unpacked: some Collection<Unpacked> { marks.values }
 
     /// - Parameters:
     ///   - path: a directory that is not there yet.
@@ -60,6 +91,10 @@ public final class SandboxSink {
         try writeContents(threads: threads)
         for (first, path) in hardLinks where first.withCString({ first in path.withCString { link(first, $0) } }) != 0 {
             throw SystemError.last("link \(path)")
+        }
+        for (first, _) in hardLinks {
+            guard let status = Files.status(first) else { continue }
+            marks[UInt64(status.st_ino)]?.mark = Mark(status)
         }
         // Times and modes of directories last: what is made in them changes the one, and may need the other.
         for (path, attributes) in directories.reversed() { finish(path, attributes, isDirectory: true) }
@@ -156,6 +191,10 @@ public final class SandboxSink {
         let time = timespec(tv_sec: Int(attributes.modificationTime), tv_nsec: 0)
         withUnsafePointer(to: (time, time)) {
             $0.withMemoryRebound(to: timespec.self, capacity: 2) { _ = futimens(file.rawValue, $0) }
+        }
+        if case .image(let image, let layout) = content {
+            let mark = Mark(try Files.status(file.rawValue, name: "\(path)"))
+            lock.locked { marks[mark.inode] = Unpacked(mark: mark, image: image, layout: layout) }
         }
     }
 

@@ -135,10 +135,12 @@ public enum Files {
     }
 
     /// Whether what is written to a directory takes memory: tmpfs or ramfs.
-    public static func isOnMemory(_ path: String) -> Bool {
+    public static func isOnMemory(_ path: String) -> Bool { [0x0102_1994, 0x8584_58f6].contains(fileSystemType(path)) }
+
+    /// The number of the kind of file system that a path is on, see statfs(2); nil where there is no such path.
+    public static func fileSystemType(_ path: String) -> UInt32? {
         var status = statfs()
-        guard statfs(path, &status) == 0 else { return false }
-        return [0x0102_1994, 0x8584_58f6].contains(UInt64(bitPattern: Int64(status.f_type)) & 0xffff_ffff)
+        return statfs(path, &status) == 0 ? UInt32(truncatingIfNeeded: status.f_type) : nil
     }
 
     /// Makes a directory and its missing parents.

@@ -60,6 +60,9 @@ public struct BuildOptions: Sendable {
         self.temporaryFolder = temporaryFolder
     }
 
+    /// What is known of sandboxes.
+    var originFolder: String { layers.folder + "/sandboxes" }
+
     func runs(_ kind: Section.Kind) -> Bool {
         guard let sections, !sections.contains("all") else { return true }
         return sections.contains(kind.rawValue)

@@ -15,7 +15,7 @@ final class StageBuild {
     let definition: DefinitionFile
     let options: BuildOptions
     let identity: BuildIdentity
-    private let temporary: TemporaryFolder
+    let temporary: TemporaryFolder
     private let earlier: [String: StageBuild]
     private let log: Log
     private let events: BuildEvents
@@ -45,6 +45,10 @@ final class StageBuild {
         self.log = log
         events = BuildEvents(isOn: options.reportsJSON, stage: stage.name ?? "")
         tree = StageTree(base: base.path)
+        // With a time of its own an image depends on nothing but what the sandbox shows.
+        if let path = base.path, options.usesLayerCache, !options.keepsNothing, !options.hasWriterOptions, options.image.latestTime == nil {
+            tree.origins = SandboxOrigins(of: path, in: options.originFolder)
+        }
         writer = options.image.writer
         if !options.hasWriterOptions, let (superblock, size) = tree.baseFormat, superblock.compressor.levels != nil {
             writer = WriterOptions(compressor: superblock.compressor, threads: writer.threads)

@@ -124,6 +124,9 @@ struct Assembly {
             path, asRoot: getuid() == 0 && stage.identity == .root, latestTime: options.image.latestTime,
             widensFiles: options.fixesPermissions)
         try sink.write(root, threads: stage.writerOptions.threads)
+        if !options.keepsNothing {
+            SandboxOrigins.remember(Array(sink.unpacked), of: path, in: options.originFolder, excluding: stage.temporary.path)
+        }
         if sink.hasLostOwners {
             log.warning("\(path) is on a file system without extended attributes: files of other users have become yours in it")
         }

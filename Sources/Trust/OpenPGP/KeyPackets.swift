@@ -22,7 +22,8 @@ package struct KeyPackets {
         func finish() {
             guard let start else { return }
             let end = firstSubkey ?? position
-            keys.append(Key(fingerprint: start.fingerprint, packets: bytes[start.position..<position], primary: bytes[start.position..<end]))
+            keys.append(
+                Key(fingerprint: start.fingerprint, packets: bytes[start.position..<position], primary: bytes[start.position..<end]))
             firstSubkey = nil
         }
         while let packet = Self.packet(bytes, at: position) {

@@ -128,7 +128,7 @@ struct CacheEntry {
             case .blob: ["/blob/blobs/sha256", "/blob/blobs/sha512", "/blob/leases", "/blob/tags"]
             case .image: ["/oci-tmp"]
             case .copy: ["/rootfs"]
-            case .layer: ["/build", "/build/digests"]
+            case .layer: ["/build", "/build/digests", "/build/sandboxes"]
             case .packages: ["/packages"]
             }
         return folders.flatMap { folder in
@@ -136,7 +136,9 @@ struct CacheEntry {
                 let path = root + folder + "/" + name
                 // What stands beside a layer goes with it.
                 let isBeside = kind.hasNotes && LayerCache.isBesideLayer(name)
-                guard !isBeside, !name.hasSuffix(".lease"), name != "digests", let status = Files.status(path, followLinks: false) else {
+                guard !isBeside, !name.hasSuffix(".lease"), !["digests", "sandboxes"].contains(name),
+                    let status = Files.status(path, followLinks: false)
+                else {
                     return nil
                 }
                 let isDirectory = status.st_mode & S_IFMT == S_IFDIR
