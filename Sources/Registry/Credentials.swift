@@ -18,11 +18,14 @@ public struct CredentialStore: Sendable {
     public var explicit: Credential?
     /// --authfile.
     public var authFile: String?
+    /// What `registry login` keeps.
+    public var loginFile: String?
     public var home: String
 
-    public init(explicit: Credential? = nil, authFile: String? = nil, home: String) {
+    public init(explicit: Credential? = nil, authFile: String? = nil, loginFile: String? = nil, home: String) {
         self.explicit = explicit
         self.authFile = authFile
+        self.loginFile = loginFile
         self.home = home
     }
 
@@ -67,7 +70,7 @@ public struct CredentialStore: Sendable {
     private var files: [String] {
         if let authFile { return [authFile] }
         var files = [
-            "\(home)/.singularity/docker-config.json", "\(home)/.apptainer/docker-config.json",
+            loginFile ?? "\(home)/.singularity/docker-config.json", "\(home)/.apptainer/docker-config.json",
             (Environment["DOCKER_CONFIG"] ?? "\(home)/.docker") + "/config.json",
         ]
         if let folder = Environment["XDG_RUNTIME_DIR"] { files.append(folder + "/containers/auth.json") }

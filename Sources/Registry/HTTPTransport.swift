@@ -76,7 +76,8 @@ final class HTTPTransport: Sendable {
 
     /// One exchange; redirects of GET and HEAD are followed, and credentials never leave the host they are for.
     func send(
-        _ method: HTTPMethod, _ url: WebAddress, headers: [(String, String)] = [], body: [UInt8]? = nil
+        _ method: HTTPMethod, _ url: WebAddress, headers: [(String, String)] = [],
+        body: (@Sendable () throws -> HTTPClientRequest.Body)? = nil
     ) async throws -> HTTPClientResponse {
         var url = url
         var headers = headers
@@ -85,7 +86,7 @@ final class HTTPTransport: Sendable {
             request.method = method
             for (name, value) in headers { request.headers.replaceOrAdd(name: name, value: value) }
             request.headers.replaceOrAdd(name: "User-Agent", value: "singularity/5.0.0")
-            if let body { request.body = .bytes(ByteBuffer(bytes: body)) }
+            if let body { request.body = try body() }
             let response: HTTPClientResponse
             do { response = try await client(for: url).execute(request, deadline: .distantFuture) } catch {
                 throw TransportError(host: url.hostAndPort, underlying: error)

@@ -78,7 +78,8 @@ public enum WebExchange {
     ) async throws -> [UInt8]? {
         let transport = HTTPTransport()
         do {
-            let response = try await transport.send(method, url, headers: headers, body: body)
+            let response = try await transport.send(
+                method, url, headers: headers, body: body.map { bytes in { @Sendable in .bytes(ByteBuffer(bytes: bytes)) } })
             guard response.status.code == 200 else {
                 for try await _ in response.body {}
                 if response.status.code == 404 {

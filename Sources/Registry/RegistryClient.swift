@@ -5,7 +5,7 @@ import Linux
 import NIOCore
 import NIOHTTP1
 
-/// Reads images from registries (OCI distribution specification 1.1, and the Docker registry protocol v2 before it).
+/// Reads images from registries and writes them there (OCI distribution specification 1.1, and the Docker registry protocol v2 before it).
 public actor RegistryClient {
     private let transport = HTTPTransport()
     private let credentials: CredentialStore
@@ -111,10 +111,44 @@ public actor RegistryClient {
         throw last
     }
 
+    /// Where a request goes.
+    enum Target {
+        /// Below the repository.
+        case path(String)
+        /// What the registry has named.
+        case address(WebAddress)
+    }
+
+    /// Sends a request that changes the repository of a reference. It goes to the registry itself, never to a mirror.
+    /// - Parameter body: made for each attempt.
+    /// - Returns: the answer, and the address that it is of.
+    func change(
+        _ method: HTTPMethod, _ target: Target, _ reference: ImageReference, headers: [(String, String)] = [],
+        attempts: Int = RegistryClient.attempts,
+        body: (@Sendable () throws -> HTTPClientRequest.Body)? = nil, accept: (UInt) -> Bool = { $0 < 300 }
+    ) async throws -> (response: HTTPClientResponse, address: WebAddress) {
+        guard let endpoint = try mirrors.endpoints(for: reference).last else {
+            throw RegistryError.unreachable(host: reference.host, why: "it has no address")
+        }
+        return try await exchange(
+            method, target, reference, endpoint, headers: headers, attempts: attempts, changes: true, body: body, accept: accept)
+    }
+
     private func request(
         _ method: HTTPMethod, _ path: String, _ reference: ImageReference, _ endpoint: Mirrors.Endpoint,
         headers: [(String, String)], accept: (UInt) -> Bool
     ) async throws -> HTTPClientResponse {
+        try await exchange(
+            method, .path(path), reference, endpoint, headers: headers, attempts: Self.attempts, changes: false, body: nil, accept: accept
+        ).response
+    }
+
+    private func exchange(
+        _ method: HTTPMethod, _ target: Target, _ reference: ImageReference, _ endpoint: Mirrors.Endpoint,
+        headers: [(String, String)], attempts: Int, changes: Bool, body: (@Sendable () throws -> HTTPClientRequest.Body)?,
+        accept: (UInt) -> Bool
+    ) async throws -> (response: HTTPClientResponse, address: WebAddress) {
+        let key = endpoint.key + (changes ? " push" : "")
         var attempt = 0
         var challenged = false
         while true {
@@ -127,17 +161,22 @@ public actor RegistryClient {
             attempt += 1
             do {
                 let scheme = try await scheme(endpoint)
-                let url = WebAddress(scheme: scheme, hostAndPort: endpoint.host, path: "/v2/\(endpoint.repository)/\(path)")
+                let root = WebAddress(scheme: scheme, hostAndPort: endpoint.host, path: "/v2/\(endpoint.repository)/")
+                let url: WebAddress
+                switch target {
+                case .path(let path): url = WebAddress(scheme: scheme, hostAndPort: endpoint.host, path: root.path + path)
+                case .address(let address): url = address
+                }
                 var all = headers
-                if let authorization = authorizations[endpoint.key] { all.append(("Authorization", authorization)) }
-                let response = try await transport.send(method, url, headers: all)
+                if let authorization = authorizations[key], url.origin == root.origin { all.append(("Authorization", authorization)) }
+                let response = try await transport.send(method, url, headers: all, body: body)
                 let status = response.status.code
-                if accept(status) { return response }
+                if accept(status) { return (response, url) }
                 if status == 401, !challenged {
                     challenged = true
                     attempt -= 1
                     for try await _ in response.body {}
-                    try await authorize(response, endpoint, reference)
+                    try await authorize(response, endpoint, reference, changes: changes)
                     continue
                 }
                 let detail = try await Self.detail(response)
@@ -157,7 +196,7 @@ public actor RegistryClient {
             } catch let error as TransportError {
                 fault = RegistryError.unreachable(host: error.host, why: error.reason)
             }
-            if attempt >= Self.attempts { throw fault }
+            if attempt >= attempts { throw fault }
             try await Task.sleep(nanoseconds: 200_000_000 << UInt64(attempt * 2 - 2))
         }
     }
@@ -214,12 +253,49 @@ public actor RegistryClient {
 
     // MARK: Authorization
 
+    /// Asks a registry whether it takes a credential.
+    /// - Parameter host: with its port, as a user writes it.
+    /// - Throws: ``RegistryError/unauthorized(reference:detail:)`` where it does not.
+    public func checkLogin(_ host: String) async throws {
+        let endpoint = Mirrors.Endpoint(
+            host: host == ImageReference.dockerHub || host == "docker.io" ? "registry-1.docker.io" : host, repository: "", insecure: false,
+            credentialKey: host)
+        let url = WebAddress(scheme: try await scheme(endpoint), hostAndPort: endpoint.host, path: "/v2/")
+        func send(_ headers: [(String, String)]) async throws -> HTTPClientResponse {
+            do { return try await transport.send(.GET, url, headers: headers) } catch let error as TransportError {
+                throw RegistryError.unreachable(host: error.host, why: error.reason)
+            }
+        }
+        var response = try await send([])
+        // One that asks for no login takes any.
+        if response.status.code == 401 {
+            for try await _ in response.body {}
+            let credential = try credentials.credential(registry: host, repository: "")
+            guard let challenge = Challenge.first(in: response.headers["WWW-Authenticate"]) else {
+                throw RegistryError.unauthorized(reference: host, detail: "the registry does not say how to log in")
+            }
+            let authorization: String
+            switch (challenge.scheme, credential) {
+            case (.basic, .basic(let user, let password)): authorization = Self.basic(user, password)
+            default: authorization = "Bearer " + (try await token(challenge, credential, endpoint, host, scope: nil))
+            }
+            response = try await send([("Authorization", authorization)])
+        }
+        let detail = try await Self.detail(response)
+        switch response.status.code {
+        case ..<300: return
+        case 401, 403: throw RegistryError.unauthorized(reference: host, detail: detail)
+        default: throw RegistryError.badStatus(method: "GET", url: url.text, status: Int(response.status.code), detail: detail)
+        }
+    }
+
     private func authorize(
-        _ response: HTTPClientResponse, _ endpoint: Mirrors.Endpoint, _ reference: ImageReference
+        _ response: HTTPClientResponse, _ endpoint: Mirrors.Endpoint, _ reference: ImageReference, changes: Bool
     ) async throws {
+        let key = endpoint.key + (changes ? " push" : "")
         let credential = try credentials.credential(registry: endpoint.credentialKey, repository: endpoint.repository)
         if case .registryToken(let token) = credential {
-            authorizations[endpoint.key] = "Bearer \(token)"
+            authorizations[key] = "Bearer \(token)"
             return
         }
         guard let challenge = Challenge.first(in: response.headers["WWW-Authenticate"]) else {
@@ -230,9 +306,10 @@ public actor RegistryClient {
             guard case .basic(let user, let password) = credential else {
                 throw RegistryError.unauthorized(reference: "\(reference)", detail: "it asks for a user name and password")
             }
-            authorizations[endpoint.key] = Self.basic(user, password)
+            authorizations[key] = Self.basic(user, password)
         case .bearer:
-            authorizations[endpoint.key] = "Bearer " + (try await token(challenge, credential, endpoint, reference))
+            let scope = "repository:\(endpoint.repository):" + (changes ? "pull,push" : "pull")
+            authorizations[key] = "Bearer " + (try await token(challenge, credential, endpoint, "\(reference)", scope: scope))
         }
     }
 
@@ -246,24 +323,22 @@ public actor RegistryClient {
     }
 
     private func token(
-        _ challenge: Challenge, _ credential: Credential?, _ endpoint: Mirrors.Endpoint, _ reference: ImageReference
+        _ challenge: Challenge, _ credential: Credential?, _ endpoint: Mirrors.Endpoint, _ what: String, scope: String?
     ) async throws -> String {
         guard let realm = challenge.parameters["realm"], let address = WebAddress(realm) else {
-            throw RegistryError.unauthorized(reference: "\(reference)", detail: "its token service has no address")
+            throw RegistryError.unauthorized(reference: what, detail: "its token service has no address")
         }
         guard address.scheme == "https" || schemes[endpoint.host] == "http" else {
-            throw RegistryError.unauthorized(reference: "\(reference)", detail: "its token service \(realm) has no TLS")
+            throw RegistryError.unauthorized(reference: what, detail: "its token service \(realm) has no TLS")
         }
-        let scope = "repository:\(endpoint.repository):pull"
-        var query = [("service", challenge.parameters["service"] ?? ""), ("scope", scope)]
-        if query[0].1.isEmpty { query.removeFirst() }
+        let query = [("service", challenge.parameters["service"] ?? ""), ("scope", scope ?? "")].filter { !$0.1.isEmpty }
         var headers: [(String, String)] = []
         var response: HTTPClientResponse
         if case .identityToken(let token) = credential {
             let form = query + [("grant_type", "refresh_token"), ("client_id", "singularity"), ("refresh_token", token)]
             response = try await transport.send(
                 .POST, address, headers: [("Content-Type", "application/x-www-form-urlencoded")],
-                body: Array(Self.encode(form).utf8))
+                body: { .bytes(ByteBuffer(bytes: Array(Self.encode(form).utf8))) })
         } else {
             if case .basic(let user, let password) = credential { headers = [("Authorization", Self.basic(user, password))] }
             let separator = address.path.contains("?") ? "&" : "?"
@@ -272,12 +347,12 @@ public actor RegistryClient {
             response = try await transport.send(.GET, url, headers: headers)
         }
         guard response.status == .ok else {
-            throw RegistryError.unauthorized(reference: "\(reference)", detail: try await Self.detail(response))
+            throw RegistryError.unauthorized(reference: what, detail: try await Self.detail(response))
         }
         let buffer = try await response.body.collect(upTo: 1 << 20)
         let answer = try? JSONDecoder().decode(TokenAnswer.self, from: Data(buffer.readableBytesView))
         guard let token = answer?.token ?? answer?.access_token, !token.isEmpty else {
-            throw RegistryError.unauthorized(reference: "\(reference)", detail: "its token service gave no token")
+            throw RegistryError.unauthorized(reference: what, detail: "its token service gave no token")
         }
         return token
     }

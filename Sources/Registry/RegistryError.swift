@@ -28,7 +28,7 @@ public enum RegistryError: Error, CustomStringConvertible {
         case .noAnswer(let host, let why):
             "the server \(host) gives no answer: \(why); check its address, the network and the proxy settings"
         case .unauthorized(let reference, let detail):
-            "access to \(reference) was refused\(Self.detail(detail)): check the name, or log in (`docker login`, --docker-login, SINGULARITY_DOCKER_USERNAME and SINGULARITY_DOCKER_PASSWORD, --authfile)"
+            "access to \(reference) was refused\(Self.detail(detail)): check the name, or log in (`singularity registry login`, `docker login`, --docker-login, SINGULARITY_DOCKER_USERNAME and SINGULARITY_DOCKER_PASSWORD, --authfile)"
         case .notFound(let reference, let detail): "\(reference) was not found\(Self.detail(detail)): check its name and tag"
         case .tooManyRequests(let host, let seconds):
             "the registry \(host) refuses more requests for now (429)\(seconds.map { ", it asks to wait \($0) s" } ?? ""): log in for a higher limit, or try later"

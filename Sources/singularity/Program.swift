@@ -11,7 +11,8 @@ enum Program {
         groups: [
             ("sif", "Work on the objects of SIF files"), ("cache", "List and clean the cache of downloads"),
             ("instance", "Containers that run in the background"), ("overlay", "Writable partitions and overlay files"),
-            ("data", "Data containers"), ("key", "OpenPGP keys: keyrings and key servers"), ("recipient", "Who can open encrypted images"),
+            ("data", "Data containers"), ("key", "OpenPGP keys: keyrings and key servers"), ("registry", "Logins to registries"),
+            ("recipient", "Who can open encrypted images"),
             ("explain", "Whether images and hosts fit"), ("sbom", "What is installed in images"),
             ("config", "Read and change the configuration"),
             ("capability", "What root's containers may do"),
@@ -74,9 +75,12 @@ struct Command: Sendable {
     let run: @Sendable (ParsedArguments, Log) throws -> Int32
 
     static let all: [Command] =
-        [execCommand, runCommand, shellCommand, testCommand, runHelpCommand, buildCommand, pullCommand, inspectCommand, diffCommand]
+        [
+            execCommand, runCommand, shellCommand, testCommand, runHelpCommand, buildCommand, pullCommand, pushCommand, inspectCommand,
+            diffCommand,
+        ]
         + commitCommands + instanceCommands + overlayCommands + dataCommands + sifCommands + cacheCommands + configCommands
-        + capabilityCommands + keyCommands + recipientCommands + materialsCommands + [
+        + capabilityCommands + keyCommands + registryCommands + recipientCommands + materialsCommands + [
             signCommand, verifyCommand, doctorCommand, explainMPICommand, hostRunCommand, versionCommand, completionCommand, manualCommand,
         ]
 }

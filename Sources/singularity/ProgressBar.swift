@@ -8,6 +8,7 @@ import Registry
 final class ProgressBar: PullObserver, @unchecked Sendable {
     private let monitor = Monitor()
     private let isShown: Bool
+    private let verb: String
     private var total: Int64 = 0
     private var done: Int64 = 0
     private var stored: UInt64 = 0
@@ -17,7 +18,11 @@ final class ProgressBar: PullObserver, @unchecked Sendable {
     /// Nanoseconds between two drawings.
     private static let interval: UInt64 = 100_000_000
 
-    init(isShown: Bool) { self.isShown = isShown && isatty(2) != 0 }
+    /// - Parameter verb: what is done.
+    init(isShown: Bool, verb: String = "download") {
+        self.isShown = isShown && isatty(2) != 0
+        self.verb = verb
+    }
 
     func willDownload(bytes: Int64) {
         monitor.locked {
@@ -59,7 +64,7 @@ final class ProgressBar: PullObserver, @unchecked Sendable {
         let width = 30
         let filled = total > 0 ? Int(min(1, Double(done) / Double(total)) * Double(width)) : width
         let bar = String(repeating: "=", count: filled) + String(repeating: " ", count: width - filled)
-        var text = "\r\u{1b}[Kdownload [\(bar)] \(ByteCount.text(done)) of \(ByteCount.text(total))"
+        var text = "\r\u{1b}[K\(verb) [\(bar)] \(ByteCount.text(done)) of \(ByteCount.text(total))"
         if stored > 0 { text += "   compressed \(ByteCount.text(Int64(stored)))" }
         Program.printError(text)
     }

@@ -96,23 +96,28 @@ struct MksquashfsArguments {
 
 /// Options on where images come from, and what they mean.
 enum ImageFetching {
-    static let options = [
-        OptionSpec(
-            "arch", nil, .value("name"), "architecture of the image, such as amd64 or arm64", environment: ["PULL_ARCH", "BUILD_ARCH"]),
-        OptionSpec("arch-variant", nil, .value("name"), "variant of the architecture, such as v7", environment: ["PULL_ARCH_VARIANT"]),
-        OptionSpec("platform", nil, .value("os/arch"), "platform of the image, such as linux/arm64", environment: ["PLATFORM"]),
+    /// Who asks a registry, and how.
+    static let loginOptions = [
         OptionSpec(
             "no-https", nil, .flag, "use http where the registry has no https", aliases: ["nohttps"], environment: ["NOHTTPS", "NO_HTTPS"]),
-        OptionSpec("library", nil, .value("url"), "address of the container library for library://", environment: ["LIBRARY"]),
         OptionSpec("authfile", nil, .value("path"), "file with registry credentials, of Docker's form", environment: ["AUTH_FILE"]),
         OptionSpec("docker-login", nil, .flag, "ask for a user name and password for the registry", environment: ["DOCKER_LOGIN"]),
         OptionSpec("docker-username", nil, .value("name"), "user name for the registry", environment: ["DOCKER_USERNAME"], hidden: true),
         OptionSpec("docker-password", nil, .value("text"), "password for the registry", environment: ["DOCKER_PASSWORD"], hidden: true),
-        OptionSpec("disable-cache", nil, .flag, "keep nothing of what is downloaded", environment: ["DISABLE_CACHE"]),
-        OptionSpec("offline", nil, .flag, "use what is in the cache and never ask the network", environment: ["OFFLINE"]),
         OptionSpec(
             "tmpdir", nil, .value("path"), "accepted; nothing is unpacked to a temporary directory", environment: ["TMPDIR"], hidden: true),
     ]
+
+    static let options =
+        loginOptions + [
+            OptionSpec(
+                "arch", nil, .value("name"), "architecture of the image, such as amd64 or arm64", environment: ["PULL_ARCH", "BUILD_ARCH"]),
+            OptionSpec("arch-variant", nil, .value("name"), "variant of the architecture, such as v7", environment: ["PULL_ARCH_VARIANT"]),
+            OptionSpec("platform", nil, .value("os/arch"), "platform of the image, such as linux/arm64", environment: ["PLATFORM"]),
+            OptionSpec("library", nil, .value("url"), "address of the container library for library://", environment: ["LIBRARY"]),
+            OptionSpec("disable-cache", nil, .flag, "keep nothing of what is downloaded", environment: ["DISABLE_CACHE"]),
+            OptionSpec("offline", nil, .flag, "use what is in the cache and never ask the network", environment: ["OFFLINE"]),
+        ]
 
     static func platform(_ parsed: ParsedArguments) throws -> Platform {
         if let text = parsed["platform"] {
@@ -139,7 +144,9 @@ enum ImageFetching {
         {
             explicit = .basic(user: user, password: password)
         }
-        return CredentialStore(explicit: explicit, authFile: parsed["authfile"], home: UserFolders.home)
+        return CredentialStore(
+            explicit: explicit, authFile: parsed["authfile"], loginFile: UserFolders.configuration + "/docker-config.json",
+            home: UserFolders.home)
     }
 
     private static func askForCredential() throws -> Credential {
