@@ -8,7 +8,7 @@ images="mmdebstrap busybox-static umoci skopeo docker-registry"
 case "${1:-}" in
     build) wanted="$build" ;;
     demo) wanted="$build $images" ;;
-    test) wanted="$build $images squashfs-tools squashfuse squashfs-tools-ng fuse3 fuse-overlayfs attr uidmap procps xz-utils bzip2 e2fsprogs python3 python3-venv slirp4netns passt containernetworking-plugins slurm-wlm munge openmpi-bin libopenmpi-dev openssl gnupg cryptsetup-bin python3-cryptography sshfs openssh-sftp-server runc rpm db-util dnf zypper createrepo-c pacman-package-manager makepkg libarchive-tools libnss-extrausers" ;;
+    test) wanted="$build $images squashfs-tools squashfuse squashfs-tools-ng fuse3 fuse-overlayfs attr uidmap procps xz-utils bzip2 e2fsprogs python3 python3-venv slirp4netns passt containernetworking-plugins slurm-wlm munge openmpi-bin libopenmpi-dev openssl gnupg cryptsetup-bin python3-cryptography sshfs openssh-sftp-server runc rpm db-util dnf zypper createrepo-c pacman-package-manager makepkg libarchive-tools libnss-extrausers buildah" ;;
     bench) wanted="$build $images squashfs-tools squashfuse squashfs-tools-ng fuse3 bubblewrap time openssl busybox-static" ;;
     peers) wanted="mmdebstrap" ;;
     *) echo "usage: $0 build|demo|test|bench|peers" >&2; exit 2 ;;

@@ -16,9 +16,10 @@ public enum ChildProcess {
     /// - Parameters:
     ///   - input: its standard input; small, as it is written before the output is read.
     ///   - errors: where its standard error goes.
+    ///   - showsOutput: its standard output goes to this process's standard error, as it comes; none is collected.
     ///   - environment: `NAME=value`; nil for this process's own.
     public static func run(
-        _ arguments: [String], input: [UInt8] = [], errors: Errors = .shown, environment: [String]? = nil
+        _ arguments: [String], input: [UInt8] = [], errors: Errors = .shown, showsOutput: Bool = false, environment: [String]? = nil
     ) throws(SystemError) -> Result {
         var toChild: [CInt] = [0, 0]
         var fromChild: [CInt] = [0, 0]
@@ -29,7 +30,7 @@ public enum ChildProcess {
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
         posix_spawn_file_actions_adddup2(&actions, toChild[0], 0)
-        posix_spawn_file_actions_adddup2(&actions, fromChild[1], 1)
+        posix_spawn_file_actions_adddup2(&actions, showsOutput ? 2 : fromChild[1], 1)
         switch errors {
         case .shown: break
         case .discarded: posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0)

@@ -9,6 +9,7 @@ struct AppendBuffer {
     private let descriptor: CInt
     private let base: UInt64
     private let name: String
+    private let transfer: BlockTransfer?
     private var pending: [UInt8] = []
     /// Where ``pending`` starts, bytes from `base`.
     private var start: UInt64
@@ -18,7 +19,9 @@ struct AppendBuffer {
     /// - Parameters:
     ///   - base: where position 0 is in the file, bytes.
     ///   - position: where the first append goes.
-    init(_ descriptor: CInt, base: UInt64, position: UInt64, name: String) {
+    ///   - transfer: copies blocks of other images later.
+    init(_ descriptor: CInt, base: UInt64, position: UInt64, name: String, transfer: BlockTransfer? = nil) {
+        self.transfer = transfer
         self.descriptor = descriptor
         self.base = base
         self.name = name
@@ -35,39 +38,17 @@ struct AppendBuffer {
         pending.append(contentsOf: bytes)
     }
 
-    /// Appends stored bytes of an image; in the kernel, where it comes from a file.
+    /// Appends stored bytes of an image, at once or with the ``BlockTransfer``.
     mutating func append(_ count: UInt64, at position: UInt64, from image: SquashFSImage) throws(SquashFSError) {
         try flush()
-        var done = try copyInKernel(count, at: position, from: image)
-        if done == count { return }
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Int(min(count - done, UInt64(Self.capacity))), alignment: 4096)
-        defer { buffer.deallocate() }
-        while done < count {
-            let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<Int(min(UInt64(buffer.count), count - done))])
-            try image.storedBytes(at: position + done, into: part)
-            do throws(SystemError) {
-                try Files.writeAll(UnsafeRawBufferPointer(part), to: descriptor, at: base + start, name: name)
-            } catch { throw .system(error) }
-            start += UInt64(part.count)
-            done += UInt64(part.count)
+        if let transfer {
+            try image.checkStored(at: position, count: count)
+            transfer.add(count, at: position, from: image, to: base + start)
+        } else {
+            try image.copyStored(count, at: position, to: descriptor, at: base + start, name: name)
         }
-    }
-
-    /// copy_file_range(2), which shares the blocks where the file system can.
-    /// - Returns: bytes that are copied.
-    private mutating func copyInKernel(_ count: UInt64, at position: UInt64, from image: SquashFSImage) throws(SquashFSError) -> UInt64 {
-        try image.checkStored(at: position, count: count)
-        guard let (file, offset) = image.source.filePosition else { return 0 }
-        var done: UInt64 = 0
-        while done < count {
-            let copied = Files.copyRange(
-                from: file, at: offset + position + done, to: descriptor, at: base + start, count: count - done)
-            // Not all pairs of file systems can; then it is copied by hand, which also says what is wrong.
-            guard copied > 0 else { return done }
-            done += UInt64(copied)
-            start += UInt64(copied)
-        }
-        return done
+        start += count
+        if transfer != nil { begun = start }
     }
 
     /// Goes back to an earlier position: what was appended since is overwritten by what comes.

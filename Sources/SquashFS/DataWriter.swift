@@ -58,10 +58,13 @@ public final class DataWriter: @unchecked Sendable {
     ///   - descriptor: open for writing.
     ///   - base: where the file system starts in it, bytes.
     ///   - position: where the first block goes, bytes from `base`.
-    init(_ descriptor: CInt, base: UInt64, position: UInt64, options: WriterOptions, name: String) throws(SquashFSError) {
+    ///   - transfer: copies blocks of other images later; nil to copy them at once.
+    init(
+        _ descriptor: CInt, base: UInt64, position: UInt64, options: WriterOptions, name: String, transfer: BlockTransfer?
+    ) throws(SquashFSError) {
         self.options = options
         capacity = options.threads * 4 + 8
-        output = AppendBuffer(descriptor, base: base, position: position, name: name)
+        output = AppendBuffer(descriptor, base: base, position: position, name: name, transfer: transfer)
         fragment = .allocate(byteCount: options.blockSize, alignment: 64)
         for _ in 0..<options.threads {
             let compressor: BlockCompressor

@@ -27,8 +27,9 @@ public final class ImageWriter {
     ///   - descriptor: a file open for reading and writing; it stays the caller's.
     ///   - base: where the file system shall start in it, bytes.
     ///   - name: for messages.
+    ///   - transfer: copies blocks of other images when all else is written, which the caller begins; nil to copy them at once.
     public init(
-        _ descriptor: CInt, at base: UInt64 = 0, options: WriterOptions, name: String
+        _ descriptor: CInt, at base: UInt64 = 0, options: WriterOptions, name: String, transfer: BlockTransfer? = nil
     ) throws(SquashFSError) {
         try options.check()
         self.options = options
@@ -39,7 +40,7 @@ public final class ImageWriter {
         do {
             compressor = try BlockCompressor(options.compressor, level: options.level, blockSize: options.blockSize)
         } catch { throw .compression(name: name, error) }
-        data = try DataWriter(descriptor, base: base, position: first, options: options, name: name)
+        data = try DataWriter(descriptor, base: base, position: first, options: options, name: name, transfer: transfer)
         output = AppendBuffer(descriptor, base: base, position: 0, name: name)
         inodes = MetadataWriter(compressor: compressor)
         directories = MetadataWriter(compressor: compressor)

@@ -72,17 +72,6 @@ struct FailedBuildTests {
         try expectUntouched(recipe)
     }
 
-    private static let mayBuildDockerfiles = ["buildah", "buildctl"].contains { FileManager.default.fileExists(atPath: "/usr/bin/\($0)") }
-
-    @Test(.disabled(if: mayBuildDockerfiles, "its tool is there"))
-    func anAgentWithoutItsToolNamesThePackage() throws {
-        let recipe = try prepared()
-        try recipe.scratch.write("Dockerfile", Array("FROM scratch\n".utf8))
-        let result = try recipe.build("a.sif", "Bootstrap: dockerfile\nFrom: \(recipe.scratch.path)\n", options: ["-F"])
-        #expect(result.status == 255 && result.error.contains("install the package buildah"), "\(result)")
-        try expectUntouched(recipe)
-    }
-
     @Test func buildArgumentsMustBeOfUse() throws {
         let recipe = try prepared()
         let text = try Recipe.header + "%post\n echo {{ A }}\n"

@@ -17,13 +17,18 @@ struct ImageDocuments {
     let listsContents: Bool
 
     /// Adds them behind the partition.
-    func add(to sif: SIFWriter) throws {
+    /// - Parameter transfer: what is still to be copied into the partition; it has been when this returns.
+    func add(to sif: SIFWriter, _ transfer: BlockTransfer?) throws {
+        try transfer?.start(sif.descriptor, name: sif.file.name)
+        defer { try? transfer?.finish() }
         guard let partition = sif.file.primaryPartition else { return }
         let source = try FileSource(copyOf: sif.descriptor, name: sif.file.name)
         let slice = try SliceSource(source, offset: UInt64(partition.offset), size: UInt64(partition.size))
+        let digest = provenance == nil ? "" : try Self.digest(slice, transfer, flushing: sif.descriptor)
+        try transfer?.finish()
         if listsContents { try addInventory(to: sif, slice) }
         guard let provenance else { return }
-        let statement = provenance.statement(subject: "object \(partition.id)", digest: try Self.digest(slice, flushing: sif.descriptor))
+        let statement = provenance.statement(subject: "object \(partition.id)", digest: digest)
         try sif.add(NewObject(.genericJSON, name: Provenance.objectName), Array(statement.compact.utf8))
     }
 
@@ -57,12 +62,20 @@ struct ImageDocuments {
         ]
     }
 
-    /// Digests the partition while the disk takes it up, which it must have done before the file gets its name.
-    private static func digest(_ partition: SliceSource, flushing file: CInt) throws -> String {
-        let flush = try? WorkerThread { fdatasync(file) }
+    /// Digests the partition while its blocks arrive and the disk takes them up, which it must have done before the file gets its name.
+    private static func digest(_ partition: SliceSource, _ transfer: BlockTransfer?, flushing file: CInt) throws -> String {
+        let flush = try? WorkerThread {
+            transfer?.follow { Files.beginWriting(file, at: $0.lowerBound, count: UInt64($0.count)) }
+            fdatasync(file)
+        }
         defer { flush?.join() }
         var digest = try MessageDigest(.sha256)
-        try partition.read(0..<partition.size) { digest.update($0) }
+        let portion: UInt64 = 8 << 20
+        for start in stride(from: 0, to: partition.size, by: Int(portion)) {
+            let end = min(partition.size, start + portion)
+            try transfer?.wait(until: partition.offset + end)
+            try partition.read(start..<end) { digest.update($0) }
+        }
         return Hexadecimal.text(digest.finish())
     }
 }

@@ -27,8 +27,8 @@ struct DockerfileBuild {
     /// Builds the image into an OCI archive.
     func write(_ archive: String) throws {
         for folder in ["/usr/bin", "/usr/local/bin", "/bin"] {
-            if Files.status("\(folder)/buildah") != nil { return try buildah("\(folder)/buildah", archive) }
-            if Files.status("\(folder)/buildctl") != nil { return try buildctl("\(folder)/buildctl", archive) }
+            if access("\(folder)/buildah", X_OK) == 0 { return try buildah("\(folder)/buildah", archive) }
+            if access("\(folder)/buildctl", X_OK) == 0 { return try buildctl("\(folder)/buildctl", archive) }
         }
         throw BuildError.refused(
             "a Dockerfile is built by buildah or buildctl, and this host has neither: install the package buildah, or BuildKit")
@@ -57,8 +57,7 @@ struct DockerfileBuild {
     }
 
     private func run(_ words: [String]) throws {
-        let result = try ChildProcess.run(words)
-        try? Files.writeAll(result.output, to: 2, name: "standard error")
+        let result = try ChildProcess.run(words, showsOutput: true)
         guard result.status == 0 else {
             throw BuildError.badSource(file, why: "\(words[0]) could not build it (exit status \(result.status); its messages are above)")
         }

@@ -63,8 +63,9 @@ public struct SIFTarget {
         try sif.add(NewObject(.definitionFile), Array(description.definition.utf8))
         try sif.add(NewObject(.genericJSON, name: "inspect-metadata.json"), Array(description.metadata.compact.utf8))
         for object in description.objects { try sif.add(NewObject(object.type, name: object.name), object.bytes) }
+        let transfer = options.encryption == nil ? BlockTransfer() : nil
         func fileSystem(_ descriptor: CInt, at position: UInt64) throws -> UInt64 {
-            let writer = try ImageWriter(descriptor, at: position, options: options.writer, name: output.path)
+            let writer = try ImageWriter(descriptor, at: position, options: options.writer, name: output.path, transfer: transfer)
             let root = try makeTree(writer)
             var sink = SquashFSSink(writer, latestTime: options.latestTime)
             return try sink.write(root)
@@ -78,7 +79,7 @@ public struct SIFTarget {
         // Of an encrypted image nobody shall know what is in it.
         try ImageDocuments(
             time: description.time, provenance: description.provenance, listsContents: options.listsContents && options.encryption == nil
-        ).add(to: sif)
+        ).add(to: sif, transfer)
         try sif.commit()
     }
 
