@@ -206,6 +206,37 @@ struct OriginTests {
         #expect(refused.status == 255 && refused.error.contains("SOURCE_DATE_EPOCH"), "\(refused)")
     }
 
+    /// A base that is named by its digest, two users and two caches, and no option.
+    @Test func aPinnedRecipeGivesTheSameBytesLater() throws {
+        let address = "\(Site.registry)/debian"
+        let seen = try Run.program("/usr/bin/skopeo", ["inspect", "--tls-verify=false", "--format", "{{.Digest}}", "docker://\(address)"])
+        let digest = seen.output.trimmingCharacters(in: .newlines)
+        var sums: Set<String> = []
+        var last: Place?
+        for (index, identity) in [Run.Identity.ordinaryUser, .caller].enumerated() {
+            let place = try Place("aPinnedRecipe-\(index)", as: identity)
+            let recipe = "Bootstrap: docker\nFrom: \(address)@\(digest)\n%post\n    echo text > /opt/y; echo said\n"
+            try place.scratch.write("a.def", Array(recipe.utf8))
+            let built = try place.run(
+                "build", "a.sif", "a.def", environment: ["SINGULARITY_CACHEDIR": place.scratch.file("cache"), "SINGULARITY_NO_HTTPS": "1"])
+            try #require(built.status == 0, "\(built)")
+            sums.insert(String(try Run.program("/usr/bin/sha256sum", [place.scratch.file("a.sif")]).output.prefix(64)))
+            #expect(try place.must("inspect", "--build-log", "a.sif").contains("said"))
+            last = place
+            sleep(1)
+        }
+        #expect(sums.count == 1)
+        // Who does not want it has the times at which files were made.
+        let place = try #require(last)
+        for words in [["build", "--reproducible=false", "b.sif", "a.def"], ["--config", "no.conf", "build", "c.sif", "a.def"]] {
+            try place.scratch.write("no.conf", Array("reproducible builds = no\n".utf8))
+            let built = try place.run(words, environment: ["SINGULARITY_NO_HTTPS": "1"])
+            try #require(built.status == 0, "\(built)")
+            let made = try place.must("exec", words[words.count - 2], "stat", "-c", "%Y", "/opt/y")
+            #expect(abs((Double(made.trimmingCharacters(in: .newlines)) ?? 0) - Date().timeIntervalSince1970) < 600, "\(words): \(made)")
+        }
+    }
+
     @Test func aBuildIsComparedWithWhatItShouldGive() throws {
         let place = try Place(as: .ordinaryUser)
         let recipe = "Bootstrap: localimage\nFrom: \(try Site.debian.get())\n%post\n    echo one > /opt/file\n"

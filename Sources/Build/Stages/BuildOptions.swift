@@ -39,8 +39,17 @@ public struct BuildOptions: Sendable {
     /// Makes all of a sandbox readable and writable for its owner.
     public var fixesPermissions = false
     public var showsPrefix = false
-    /// What sections make gets the time of the first base, where SOURCE_DATE_EPOCH names no other.
-    public var isReproducible = false
+    /// When what sections make gets the time of the first base, where SOURCE_DATE_EPOCH names no other.
+    public enum Reproducibility: Sendable {
+        case never
+        /// Where the recipe names all its bases by digest.
+        case ofPinnedRecipes
+        case always
+    }
+
+    public var reproducibility = Reproducibility.never
+    /// What sections print is kept in the image although its times are set back.
+    var keepsLog = false
     /// What signatures of bases are checked with.
     public var keyring: Keyring?
     /// For a base that is encrypted.

@@ -78,20 +78,42 @@ public struct DefinitionBuild {
         var header = stage.header
         if let sandbox { header = Header(agent: "localimage", from: sandbox) }
         let base = try BaseFinder(options: options, observer: observer, temporary: temporary.path, log: log).find(header)
-        if options.isReproducible, options.image.latestTime == nil { try takeTime(of: base) }
+        if options.image.latestTime == nil { try takeTime(of: base) }
         return StageBuild(
             stage, of: definition, base: base, earlier: earlier, identity: identity, options: options, temporary: temporary, log: log)
     }
 
+    /// Every stage begins with an image that is named by its digest, or with nothing.
+    private var isPinned: Bool {
+        let stages = definition.stages.map(\.header)
+        return stages.allSatisfy {
+            $0.agent == "scratch" || ["docker", "oras"].contains($0.agent) && $0["from"]?.contains("@sha256:") ?? false
+        }
+            && stages.first?.agent != "scratch"
+    }
+
+    /// The year 1980, in Unix seconds.
+    private static let firstTime: Int64 = 315_532_800
+
     /// Nothing in the image shall be newer than its base, whenever it is built.
     private mutating func takeTime(of base: StageBase) throws {
+        switch options.reproducibility {
+        case .never: return
+        case .ofPinnedRecipes:
+            guard isPinned else { return }
+            // Nobody has asked for it: what is of use without it stays.
+            options.keepsLog = true
+        case .always: break
+        }
         guard let path = base.path, let time = try? RebuildComparison.buildTime(of: path) else {
             throw BuildError.refused(
                 "--reproducible: \(base.name.isEmpty ? "what the first stage begins with" : base.name) has no time of its own that would be the same again: set SOURCE_DATE_EPOCH to a number of seconds"
             )
         }
-        options.image.latestTime = time
-        setenv("SOURCE_DATE_EPOCH", "\(time)", 1)
+        // Of images without a time programs in sections would be told one that archives cannot have.
+        let latest = max(time, Self.firstTime)
+        options.image.latestTime = latest
+        setenv("SOURCE_DATE_EPOCH", "\(latest)", 1)
     }
 
     // MARK: The target

@@ -38,7 +38,9 @@ struct Assembly {
         description.time = time
         description.provenance = provenance(inputs)
         // What programs print is not the same twice.
-        if options.image.latestTime == nil, let text = buildLog() { description.objects.append(("build.log", .generic, text)) }
+        if options.image.latestTime == nil || options.keepsLog, let text = buildLog() {
+            description.objects.append(("build.log", .generic, text))
+        }
         return (root, description, time)
     }
 

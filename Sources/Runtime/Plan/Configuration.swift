@@ -84,7 +84,9 @@ public struct Configuration: Sendable, Equatable {
         Directive("binary path", .text, "$PATH:", help: "where host programs are looked for; $PATH: is the caller's"),
         Directive("systemd cgroups", .flag, "yes", help: "ask systemd for control groups"),
         Directive("audit log", .text, "no", help: "tell each start to: no, syslog, or the path of a socket that takes its datagrams"),
-        Directive("reproducible builds", .flag, "no", help: "as if --reproducible were given to every build of a definition file"),
+        Directive(
+            "reproducible builds", .choice(["auto", "yes", "no"]), "auto",
+            help: "as if --reproducible were given to every build of a definition file (auto: to those whose bases are named by digest)"),
         Directive("allow scheduler", .flag, "yes", help: "--scheduler may be used: containers that ask the host's scheduler"),
         Directive("share image servers", .flag, "yes", help: "containers of one user and one job share the mount of an image"),
     ]

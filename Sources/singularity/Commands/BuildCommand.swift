@@ -284,7 +284,7 @@ struct Building {
             fetch: try conversion.fetchOptions(), convertedFolder: RunnableImage.folder,
             layers: LayerCache(UserFolders.cache + "/build", limit: limit), temporaryFolder: Self.temporaryFolder(parsed))
         options.usesLayerCache = !parsed.has("no-layer-cache")
-        options.isReproducible = try parsed.has("reproducible") || ConfigurationFile.load().has("reproducible builds")
+        options.reproducibility = try reproducibility()
         options.keepsNothing = parsed.has("disable-cache")
         if parsed.has("package-cache") { options.packageFolder = UserFolders.cache + "/packages" }
         options.drivers = DriverBinds(nvidia: parsed.has("nv") || parsed.has("nvccli"), rocm: parsed.has("rocm"))
@@ -308,6 +308,16 @@ struct Building {
         options.sections = try sections()
         let (fromFiles, given) = try givenArguments()
         return (options, Dictionary((fromFiles + given).map { ($0.name, $0.value) }) { _, new in new })
+    }
+
+    /// The option has its way over the configuration, also where it says no.
+    private func reproducibility() throws -> BuildOptions.Reproducibility {
+        if parsed.isGiven("reproducible") { return parsed.has("reproducible") ? .always : .never }
+        switch try ConfigurationFile.load()["reproducible builds"] {
+        case "yes": return .always
+        case "no": return .never
+        default: return .ofPinnedRecipes
+        }
     }
 
     private func sections() throws -> Set<String>? {
