@@ -33,9 +33,6 @@ extension RegistryClient {
     /// where the registry says how much that was.
     /// - Parameter sent: told of bytes on their way; a negative number for those that have to be sent again.
     public func push(_ blob: UploadBlob, to reference: ImageReference, sent: @escaping @Sendable (Int) -> Void) async throws {
-        let (head, _) = try await change(.HEAD, .path("blobs/\(blob.digest)"), reference, accept: { $0 < 300 || $0 == 404 })
-        for try await _ in head.body {}
-        if head.status.code < 300 { return sent(Int(blob.size)) }
         var failures = 0
         var best: UInt64 = 0
         var session: WebAddress?
@@ -46,6 +43,9 @@ extension RegistryClient {
                 if let session {
                     (place, offset) = try await progress(of: session, blob, reference)
                 } else {
+                    let (head, _) = try await change(.HEAD, .path("blobs/\(blob.digest)"), reference, accept: { $0 < 300 || $0 == 404 })
+                    for try await _ in head.body {}
+                    if head.status.code < 300 { return sent(Int(blob.size)) }
                     place = try await begin(reference)
                 }
                 session = place
@@ -59,8 +59,9 @@ extension RegistryClient {
                 switch error {
                 case .unreachable: break
                 case .badStatus(_, _, let status, _) where status >= 500 || status == 408 || status == 416: break
-                // The upload is not known any more: it begins anew.
+                // The upload is not known any more, or cannot be asked about: it begins anew.
                 case .notFound where session != nil: session = nil
+                case .badStatus(_, _, 405, _) where session != nil: session = nil
                 default: throw error
                 }
                 try await Task.sleep(nanoseconds: 200_000_000 << UInt64(failures * 2))

@@ -31,7 +31,7 @@ struct SandboxOrigins: Sendable {
 
     /// What is known of a directory; nil where that is nothing.
     init?(of sandbox: String, in folder: String) {
-        guard let root = Files.status(sandbox) else { return nil }
+        guard Self.hasExactTimes(sandbox), let root = Files.status(sandbox) else { return nil }
         let path = Self.path(folder, root)
         guard let bytes = try? Files.read(path, limit: 1 << 30), bytes.count > SHA256.byteCount,
             SHA256.hash(data: bytes.dropLast(SHA256.byteCount)).elementsEqual(bytes.suffix(SHA256.byteCount)),

@@ -78,15 +78,9 @@ struct AccountKeeper {
 
     /// - Returns: what tells when the container has ended.
     private func welcome(_ listening: CInt) -> CInt? {
-        let raw = clinux_accept(listening)
-        guard raw >= 0 else { return nil }
-        let socket = OwnedDescriptor(raw)
-        guard KeeperSocket.isOwn(raw) else { return nil }
-        // One that says nothing must not keep the others waiting.
-        _ = clinux_set_receive_timeout(raw, 500)
-        var received: [CInt] = [-1]
-        guard clinux_receive_descriptors(raw, &received, 1) == 1 else { return nil }
-        let container = OwnedDescriptor(received[0])
+        guard let socket = KeeperSocket.accept(listening), let container = KeeperSocket.introduction(from: socket.rawValue) else {
+            return nil
+        }
         var ready = UInt8(1)
         guard send(socket.rawValue, &ready, 1, CInt(MSG_NOSIGNAL)) == 1 else { return nil }
         return container.release()

@@ -45,7 +45,7 @@ enum HostNames {
         init?() {
             guard let runtime = RuntimeFolder.prepare() else { return nil }
             // What is asked of processes in another PID namespace, or answered from another tree, is not the same.
-            let key = ["mnt", "pid"].map { Files.readLink("/proc/self/ns/\($0)") ?? "" }.joined(separator: " ")
+            let key = (["mnt", "pid"].map { Files.readLink("/proc/self/ns/\($0)") ?? "" } + [JobScope.text]).joined(separator: " ")
             socket = "\(runtime)/accounts-\(KeeperSocket.name(for: key))"
         }
     }
@@ -55,15 +55,13 @@ enum HostNames {
     /// - Returns: whether it is there.
     static func join() -> Bool {
         guard let place = Place() else { return false }
-        let own = OwnedDescriptor(clinux_pidfd_open(getpid()))
-        guard own.rawValue >= 0 else { return false }
         for _ in 0..<10 {
             let connected = KeeperSocket.connect(place.socket) { listening in
                 try KeeperProcess.start { AccountKeeper(place: place).keep(listening) }
             }
             guard let connected else { return false }
             _ = clinux_set_receive_timeout(connected.rawValue, 5000)
-            if clinux_send_descriptors(connected.rawValue, [own.rawValue], 1) == 0 {
+            if KeeperSocket.introduce(to: connected.rawValue) {
                 var answer = UInt8(0)
                 let count = retryingOnInterrupt { read(connected.rawValue, &answer, 1) }
                 if count == 1 { return true }

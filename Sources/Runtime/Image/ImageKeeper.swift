@@ -110,15 +110,7 @@ struct ImageKeeper {
 
     /// - Returns: what tells when the container has ended.
     private func answer(_ listening: CInt, _ namespace: CInt) -> CInt? {
-        let raw = clinux_accept(listening)
-        guard raw >= 0 else { return nil }
-        let socket = OwnedDescriptor(raw)
-        guard KeeperSocket.isOwn(raw) else { return nil }
-        // One that says nothing must not keep the others waiting.
-        _ = clinux_set_receive_timeout(raw, 500)
-        var received: [CInt] = [-1]
-        guard clinux_receive_descriptors(raw, &received, 1) == 1 else { return nil }
-        let client = OwnedDescriptor(received[0])
+        guard let socket = KeeperSocket.accept(listening), let client = KeeperSocket.introduction(from: socket.rawValue) else { return nil }
         guard let tree = try? DetachedMount(copyOf: "/" + Session.image, recursive: false) else { return nil }
         let descriptors = namespace < 0 ? [tree.descriptor] : [tree.descriptor, namespace]
         guard clinux_send_descriptors(socket.rawValue, descriptors, CInt(descriptors.count)) == 0 else { return nil }

@@ -24,26 +24,9 @@ struct SharedImage: ~Copyable {
             let parts: [String] = [
                 "\(status.st_dev):\(status.st_ino):\(status.st_size):\(offset)",
                 "\(status.st_mtim.tv_sec).\(status.st_mtim.tv_nsec) \(status.st_ctim.tv_sec).\(status.st_ctim.tv_nsec)", identity.key,
-                Files.readLink("/proc/self/ns/user") ?? "", Self.scope,
+                Files.readLink("/proc/self/ns/user") ?? "", JobScope.text,
             ]
             text = parts.joined(separator: " ")
-        }
-
-        /// What ends at once: a resource manager kills the processes of a job or step together, and a server must not be
-        /// taken from a container of another one.
-        private static var scope: String {
-            var parts: [String] = []
-            if let text = try? Files.readText("/proc/self/cgroup", limit: 1 << 16) {
-                // Slurm has a group for each task of a step; the step is what ends as a whole.
-                parts = text.split(separator: "\n").map { line in
-                    guard let range = line.lastIndex(of: "/"), line[range...].hasPrefix("/task_") else { return String(line) }
-                    return String(line[..<range])
-                }
-            }
-            for name in ["SLURM_JOB_ID", "SLURM_STEP_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID", "FLUX_JOB_ID"] {
-                if let value = Environment[name] { parts.append("\(name)=\(value)") }
-            }
-            return parts.joined(separator: ";")
         }
     }
 
@@ -59,16 +42,8 @@ struct SharedImage: ~Copyable {
                 path: path, image: image, file: file, offset: offset, size: size, identity: identity, warmUp: warmUp, log: log)
             try keeper.start(listening)
         }
-        guard let socket, introduce(socket.rawValue) else { return nil }
+        guard let socket, KeeperSocket.introduce(to: socket.rawValue) else { return nil }
         return SharedImage(socket)
-    }
-
-    /// Says for how long the mount is needed: until this process has ended.
-    private static func introduce(_ socket: CInt) -> Bool {
-        let own = clinux_pidfd_open(getpid())
-        guard own >= 0 else { return false }
-        defer { close(own) }
-        return clinux_send_descriptors(socket, [own], 1) == 0
     }
 
     /// Milliseconds that a keeper has to answer: it may be new, on a busy machine, and one of hundreds may be first.

@@ -56,6 +56,34 @@ enum KeeperSocket {
         return clinux_peer(socket, &uid, &process) == 0 && uid == getuid() ? process : nil
     }
 
+    // MARK: What they say first
+
+    /// Says for how long something is needed: until this process has ended.
+    static func introduce(to keeper: CInt) -> Bool {
+        let own = clinux_pidfd_open(getpid())
+        guard own >= 0 else { return false }
+        defer { close(own) }
+        return clinux_send_descriptors(keeper, [own], 1) == 0
+    }
+
+    /// The keeper's side: takes a connection of the same user.
+    static func accept(_ listening: CInt) -> OwnedDescriptor? {
+        let raw = clinux_accept(listening)
+        guard raw >= 0 else { return nil }
+        let socket = OwnedDescriptor(raw)
+        guard isOwn(raw) else { return nil }
+        // One that says nothing must not keep the others waiting.
+        _ = clinux_set_receive_timeout(raw, 500)
+        return socket
+    }
+
+    /// - Returns: what tells when the process that has introduced itself has ended.
+    static func introduction(from client: CInt) -> OwnedDescriptor? {
+        var received: [CInt] = [-1]
+        guard clinux_receive_descriptors(client, &received, 1) == 1 else { return nil }
+        return OwnedDescriptor(received[0])
+    }
+
     /// A name for a file that stands for a text: two hashes of 64 bits (FNV-1a with different starts).
     static func name(for text: String) -> String {
         func hash(_ start: UInt64) -> String {

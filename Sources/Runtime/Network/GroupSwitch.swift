@@ -85,12 +85,8 @@ struct GroupSwitch {
 
     /// - Returns: a container that wants to take part.
     private func welcome(_ listening: CInt, _ members: [Member]) -> Member? {
-        let raw = clinux_accept(listening)
-        guard raw >= 0 else { return nil }
-        let socket = OwnedDescriptor(raw)
-        guard KeeperSocket.isOwn(raw) else { return nil }
-        // One that says nothing must not keep the others waiting.
-        _ = clinux_set_receive_timeout(raw, 500)
+        guard let socket = KeeperSocket.accept(listening) else { return nil }
+        let raw = socket.rawValue
         var message = [UInt8](repeating: 0, count: GroupNetwork.nameSize)
         guard recv(raw, &message, message.count, CInt(MSG_WAITALL)) == message.count else { return nil }
         let name = String(decoding: message.prefix { $0 != 0 }, as: UTF8.self)

@@ -18,7 +18,7 @@ let pushCommand = Command(
         examples: [
             "singularity push app.sif oras://registry.example.org/lab/app:1.0", "singularity push app.sif docker://ghcr.io/lab/app:1.0",
         ],
-        options: ImageFetching.loginOptions + ImageWriting.options + [
+        options: ImageFetching.loginOptions + [
             OptionSpec("description", "D", .value("text"), "description of the image in the registry (oras://)"),
             OptionSpec("annotation", nil, .array("name=value"), "annotation of the image in the registry (oras://)"),
             OptionSpec("allow-unsigned", "U", .flag, "accepted; registries take any image", environment: ["ALLOW_UNSIGNED"]),
