@@ -75,7 +75,7 @@ let package = Package(
         module("BlockIO", ["Linux"]),
         module(
             "Compression",
-            ["BlockIO", "CZstd", "CLZ4", "CLZMA", "CDeflate", "CZlib", "CBzip2", "CLZO", "CIsal"]),
+            ["BlockIO", "Linux", "CZstd", "CLZ4", "CLZMA", "CDeflate", "CZlib", "CBzip2", "CLZO", "CIsal"]),
         module("SIF", ["BlockIO", "Linux"]),
         module("SquashFS", ["BlockIO", "Compression", "Linux", crypto]),
         module("Archive", ["BlockIO", "CArchive"]),

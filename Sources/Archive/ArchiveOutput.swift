@@ -17,12 +17,6 @@ final class ArchiveOutput {
 
     deinit { archive_write_free(archive) }
 
-    /// gzip whose header has no time, so that equal input is equal output.
-    func addGzip() {
-        archive_write_add_filter_gzip(archive)
-        archive_write_set_filter_option(archive, "gzip", "timestamp", nil)
-    }
-
     /// Begins to write, once format and filters are set.
     func open() throws {
         try check(

@@ -7,7 +7,7 @@ public final class TarWriter {
     private let output: ArchiveOutput
 
     public enum Compression: Sendable {
-        case none, gzip, zstd
+        case none, zstd
     }
 
     /// - Parameter output: takes the bytes in order.
@@ -16,7 +16,6 @@ public final class TarWriter {
         archive_write_set_format_pax_restricted(self.output.archive)
         switch compression {
         case .none: archive_write_add_filter_none(self.output.archive)
-        case .gzip: self.output.addGzip()
         case .zstd: archive_write_add_filter_zstd(self.output.archive)
         }
         try self.output.open()

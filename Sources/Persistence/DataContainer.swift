@@ -116,7 +116,9 @@ public enum DataContainer {
             root = try SquashFSTree.read(image)
         }
         try withExtendedLifetime(held) {
-            if TarFile.endings.contains(where: target.hasSuffix) { return try TarFile.write(root, to: target, latestTime: nil) }
+            if TarFile.endings.contains(where: target.hasSuffix) {
+                return try TarFile.write(root, to: target, latestTime: nil, threads: MachineLimits.processors)
+            }
             try SandboxSink(target, asRoot: getuid() == 0, latestTime: nil).write(root, threads: MachineLimits.processors)
         }
     }

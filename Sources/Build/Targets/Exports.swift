@@ -1,4 +1,5 @@
 import Archive
+import Compression
 import Crypto
 import FoundationEssentials
 import Glibc
@@ -21,7 +22,8 @@ struct Exports {
         switch target {
         case .tar(let path):
             log.info("Creating tar...")
-            try TarFile.write(assembly.finish().root, to: path, latestTime: options.image.latestTime)
+            try TarFile.write(
+                assembly.finish().root, to: path, latestTime: options.image.latestTime, threads: options.image.writer.threads)
         case .ociLayout(let name):
             log.info("Creating OCI layout...")
             let (path, tag) = Self.split(name)
@@ -164,7 +166,7 @@ struct Exports {
         var stored = SHA256()
         var size = 0
         var plain = SHA256()
-        let compressor = try GzipWriter { bytes in
+        let compressor = try GzipWriter(threads: options.image.writer.threads) { bytes in
             stored.update(bufferPointer: bytes)
             size += bytes.count
             try Files.writeAll(bytes, to: descriptor, name: part)

@@ -1,4 +1,5 @@
 import Archive
+import Compression
 import ImageTree
 import Linux
 
@@ -11,9 +12,18 @@ public enum TarFile {
     /// - Parameters:
     ///   - path: its ending says how it is compressed.
     ///   - latestTime: Unix seconds; newer times are set back to it.
-    public static func write(_ root: Node, to path: String, latestTime: Int64?) throws {
-        let compression: TarWriter.Compression = path.hasSuffix("gz") ? .gzip : path.hasSuffix(".zst") ? .zstd : .none
-        try write(root, to: path, compression, latestTime: latestTime)
+    ///   - threads: that compress.
+    public static func write(_ root: Node, to path: String, latestTime: Int64?, threads: Int) throws {
+        guard path.hasSuffix("gz") else {
+            return try write(root, to: path, path.hasSuffix(".zst") ? .zstd : .none, latestTime: latestTime)
+        }
+        let output = try OutputFile(path, mode: 0o644)
+        let gzip = try GzipWriter(threads: threads) { try Files.writeAll($0, to: output.descriptor, name: path) }
+        let writer = try TarWriter(.none) { try gzip.write($0) }
+        try TarSink(writer, latestTime: latestTime).write(root)
+        try writer.finish()
+        try gzip.finish()
+        try output.commit()
     }
 
     static func write(_ root: Node, to path: String, _ compression: TarWriter.Compression, latestTime: Int64?) throws {
