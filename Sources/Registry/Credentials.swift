@@ -52,9 +52,8 @@ public struct CredentialStore: Sendable {
     }
 
     private func credential(in path: String, registry: String, repository: String) throws(RegistryError) -> Credential? {
-        guard let config = try load(path) else { return nil }
-        let isHub = registry == ImageReference.dockerHub || registry == "docker.io"
-        let key = isHub ? "https://index.docker.io/v1/" : registry
+        guard let config = try LoginFile(path).decoded(as: ConfigFile.self) else { return nil }
+        let key = LoginFile.key(registry)
         let helper = config.credHelpers?[registry] ?? config.credHelpers?[key] ?? config.credsStore
         if let helper, let found = try ask(helper: helper, key: key) { return found }
         let entries = config.auths ?? [:]
@@ -75,16 +74,6 @@ public struct CredentialStore: Sendable {
         ]
         if let folder = Environment["XDG_RUNTIME_DIR"] { files.append(folder + "/containers/auth.json") }
         return files + ["\(home)/.config/containers/auth.json"]
-    }
-
-    private func load(_ path: String) throws(RegistryError) -> ConfigFile? {
-        do {
-            let bytes = try Files.read(path, limit: 4 << 20)
-            if bytes.allSatisfy({ $0 == 0x20 || $0 == 0x0a }) { return nil }
-            return try JSONDecoder().decode(ConfigFile.self, from: Data(bytes))
-        } catch let error as SystemError { throw .system(error) } catch {
-            throw .credentials("the credentials file \(path) is not valid JSON of Docker's form: correct it or remove it")
-        }
     }
 
     /// Docker's older files have addresses as keys.

@@ -11,6 +11,9 @@ public struct ImageReference: Hashable, Sendable, CustomStringConvertible {
 
     public static let dockerHub = "index.docker.io"
 
+    /// Whether a registry's name is one of Docker Hub's.
+    static func isDockerHub(_ registry: String) -> Bool { registry == dockerHub || registry == "docker.io" }
+
     /// - Throws: ``RegistryError/badReference(_:why:)``
     public init(_ text: String) throws(RegistryError) {
         self.text = text

@@ -33,26 +33,27 @@ public struct LoginFile: Sendable {
 
     private static let hubKey = "https://index.docker.io/v1/"
 
-    private static func key(_ registry: String) -> String {
-        registry == ImageReference.dockerHub || registry == "docker.io" ? hubKey : registry
-    }
+    /// What a registry's login is called in the file.
+    static func key(_ registry: String) -> String { ImageReference.isDockerHub(registry) ? hubKey : registry }
 
     private static func name(_ key: String) -> String { key == hubKey ? "docker.io" : key }
 
     // MARK: The file
 
-    private func read() throws(RegistryError) -> [String: JSONTree] {
-        guard Files.status(path) != nil else { return [:] }
+    /// What is in the file; nil where there is nothing in it.
+    /// - Throws: ``RegistryError/credentials(_:)`` for something else.
+    func decoded<T: Decodable>(as type: T.Type) throws(RegistryError) -> T? {
         do {
             let bytes = try Files.read(path, limit: 4 << 20)
-            if bytes.allSatisfy({ $0 == 0x20 || $0 == 0x0a }) { return [:] }
-            guard case .object(let fields) = try JSONDecoder().decode(JSONTree.self, from: Data(bytes)) else {
-                throw RegistryError.credentials("")
-            }
-            return fields
+            if bytes.allSatisfy({ $0 == 0x20 || $0 == 0x0a }) { return nil }
+            return try JSONDecoder().decode(type, from: Data(bytes))
         } catch let error as SystemError { throw .system(error) } catch {
             throw .credentials("the credentials file \(path) is not valid JSON of Docker's form: correct it or remove it")
         }
+    }
+
+    private func read() throws(RegistryError) -> [String: JSONTree] {
+        Files.status(path) == nil ? [:] : try decoded(as: [String: JSONTree].self) ?? [:]
     }
 
     /// The file is replaced as a whole, by one process at a time.

@@ -113,11 +113,11 @@ public struct Mirrors: Sendable {
         return out
     }
 
-    private static func endpoint(_ location: String, insecure: Bool) -> Endpoint {
+    /// A registry, or a repository of one, by its address.
+    static func endpoint(_ location: String, insecure: Bool) -> Endpoint {
         let host = String(location.prefix { $0 != "/" })
-        let isHub = host == "docker.io" || host == ImageReference.dockerHub
         return Endpoint(
-            host: isHub ? "registry-1.docker.io" : host, repository: String(location.dropFirst(host.count + 1)),
+            host: ImageReference.isDockerHub(host) ? "registry-1.docker.io" : host, repository: String(location.dropFirst(host.count + 1)),
             insecure: insecure, credentialKey: host)
     }
 }

@@ -102,7 +102,10 @@ public actor RegistryClient {
         var last: any Error = RegistryError.unreachable(host: reference.host, why: "no answer")
         for endpoint in try mirrors.endpoints(for: reference) {
             do {
-                return try await request(method, path, reference, endpoint, headers: headers, accept: accept)
+                return try await exchange(
+                    method, .path(path), reference, endpoint, headers: headers, attempts: Self.attempts, changes: false, body: nil,
+                    accept: accept
+                ).response
             } catch {
                 // A mirror that fails is passed over; the registry itself comes last and its error counts.
                 last = error
@@ -132,15 +135,6 @@ public actor RegistryClient {
         }
         return try await exchange(
             method, target, reference, endpoint, headers: headers, attempts: attempts, changes: true, body: body, accept: accept)
-    }
-
-    private func request(
-        _ method: HTTPMethod, _ path: String, _ reference: ImageReference, _ endpoint: Mirrors.Endpoint,
-        headers: [(String, String)], accept: (UInt) -> Bool
-    ) async throws -> HTTPClientResponse {
-        try await exchange(
-            method, .path(path), reference, endpoint, headers: headers, attempts: Self.attempts, changes: false, body: nil, accept: accept
-        ).response
     }
 
     private func exchange(
@@ -257,9 +251,7 @@ public actor RegistryClient {
     /// - Parameter host: with its port, as a user writes it.
     /// - Throws: ``RegistryError/unauthorized(reference:detail:)`` where it does not.
     public func checkLogin(_ host: String) async throws {
-        let endpoint = Mirrors.Endpoint(
-            host: host == ImageReference.dockerHub || host == "docker.io" ? "registry-1.docker.io" : host, repository: "", insecure: false,
-            credentialKey: host)
+        let endpoint = Mirrors.endpoint(host, insecure: false)
         let url = WebAddress(scheme: try await scheme(endpoint), hostAndPort: endpoint.host, path: "/v2/")
         func send(_ headers: [(String, String)]) async throws -> HTTPClientResponse {
             do { return try await transport.send(.GET, url, headers: headers) } catch let error as TransportError {

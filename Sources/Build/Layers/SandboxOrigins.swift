@@ -188,14 +188,13 @@ private struct ImageFileMark {
     /// Nil for what is not in a file with a name.
     init?(_ image: SquashFSImage) {
         guard let (descriptor, offset) = image.source.filePosition, let path = Files.readLink("/proc/self/fd/\(descriptor)"),
-            let identity = Self.identity(descriptor), let named = Files.status(path), let open = try? Files.status(descriptor, name: path),
-            named.st_dev == open.st_dev && named.st_ino == open.st_ino
+            let identity = Self.identity(try? Files.status(descriptor, name: path)), identity == Self.identity(Files.status(path))
         else { return nil }
         self.init(path: path, identity: identity, offset: offset, size: image.source.size)
     }
 
-    private static func identity(_ descriptor: CInt) -> [Int64]? {
-        guard let status = try? Files.status(descriptor, name: "image"), status.st_mode & S_IFMT == S_IFREG else { return nil }
+    private static func identity(_ status: stat?) -> [Int64]? {
+        guard let status, status.st_mode & S_IFMT == S_IFREG else { return nil }
         return [
             Int64(bitPattern: UInt64(status.st_dev)), Int64(bitPattern: UInt64(status.st_ino)), Int64(status.st_size),
             Int64(status.st_mtim.tv_sec), Int64(status.st_mtim.tv_nsec), Int64(status.st_ctim.tv_sec), Int64(status.st_ctim.tv_nsec),
@@ -215,7 +214,8 @@ private struct ImageFileMark {
 
     /// Nil where it is not there any more, or has been changed.
     func open() -> SquashFSImage? {
-        guard let file = try? FileSource(path: path), Self.identity(file.descriptor.rawValue) == identity,
+        guard let file = try? FileSource(path: path),
+            Self.identity(try? Files.status(file.descriptor.rawValue, name: path)) == identity,
             let part = try? SliceSource(file, offset: offset, size: size)
         else { return nil }
         return try? SquashFSImage(part)

@@ -17,8 +17,6 @@ package struct AccountLine: Equatable {
         (name, password, self.uid, self.gid) = (fields[0], fields[1], uid, gid)
         (comment, home, shell) = (fields[4], fields[5], fields[6])
     }
-
-    var isEmpty: Bool { name.isEmpty }
 }
 
 /// A line of group(5).

@@ -61,13 +61,15 @@ package struct AccountAnswer {
 
     /// nil: there is no such user.
     package init(user: AccountLine?) {
-        self.init([AccountQuestion.version, user == nil ? 0 : 1])
-        let user = user ?? AccountLine()
-        for text in [user.name, user.password] { append(user.isEmpty ? 0 : Self.size(text)) }
-        append(Self.number(user.uid))
-        append(Self.number(user.gid))
-        for text in [user.comment, user.home, user.shell] { append(user.isEmpty ? 0 : Self.size(text)) }
-        if !user.isEmpty { for text in [user.name, user.password, user.comment, user.home, user.shell] { append(text) } }
+        guard let user else {
+            self.init([AccountQuestion.version, 0, 0, 0, 0, 0, 0, 0, 0])
+            return
+        }
+        self.init([
+            AccountQuestion.version, 1, Self.size(user.name), Self.size(user.password), Self.number(user.uid), Self.number(user.gid),
+            Self.size(user.comment), Self.size(user.home), Self.size(user.shell),
+        ])
+        for text in [user.name, user.password, user.comment, user.home, user.shell] { append(text) }
     }
 
     /// nil: there is no such group.

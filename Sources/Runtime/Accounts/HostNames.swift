@@ -34,7 +34,7 @@ enum HostNames {
     }
 
     /// Where a user's keeper is met, and where it is asked.
-    struct Place {
+    struct Place: Sendable {
         /// Where containers say that they need it.
         let socket: String
         /// What containers see.
@@ -52,24 +52,24 @@ enum HostNames {
 
     /// Makes sure that the keeper is there until this process has ended. The host's name spaces must not have been left; only for a
     /// process with one thread.
-    /// - Returns: whether it is there.
-    static func join() -> Bool {
-        guard let place = Place() else { return false }
+    /// - Returns: where it is; nil where there can be none.
+    static func join() -> Place? {
+        guard let place = Place() else { return nil }
         for _ in 0..<10 {
             let connected = KeeperSocket.connect(place.socket) { listening in
                 try KeeperProcess.start { AccountKeeper(place: place).keep(listening) }
             }
-            guard let connected else { return false }
+            guard let connected else { return nil }
             _ = clinux_set_receive_timeout(connected.rawValue, 5000)
             if KeeperSocket.introduce(to: connected.rawValue) {
                 var answer = UInt8(0)
                 let count = retryingOnInterrupt { read(connected.rawValue, &answer, 1) }
-                if count == 1 { return true }
-                if count < 0 && errno == EAGAIN { return false }
+                if count == 1 { return place }
+                if count < 0 && errno == EAGAIN { return nil }
             }
             // It was about to end when it was found: another one is started.
             usleep(20_000)
         }
-        return false
+        return nil
     }
 }

@@ -31,7 +31,7 @@ public struct Launcher {
         var image = try openImage()
         var options = options.adding(image)
         let identity = try RunIdentity.choose(options, facts)
-        options.hostNames = HostNames.areWanted(options, facts, identity)
+        if HostNames.areWanted(options, facts, identity) { options.hostNames = HostNames.Place() }
         if case .ext = image.content {
             try enter(identity)
             _ = try mountExt(&image, identity)
@@ -68,7 +68,7 @@ public struct Launcher {
         var options = options
         if HostNames.areWanted(options, facts, identity) {
             options.hostNames = HostNames.join()
-            if !options.hostNames {
+            if options.hostNames == nil {
                 log.warning(
                     "the names of the host's users and groups are not seen in the container: the process that tells them cannot be started")
             }

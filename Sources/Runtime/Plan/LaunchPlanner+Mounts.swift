@@ -138,7 +138,7 @@ extension LaunchPlanner {
 
     /// Where the C library asks for the host's other accounts.
     mutating func addHostNames() {
-        guard options.hostNames, let place = HostNames.Place() else { return }
+        guard let place = options.hostNames else { return }
         bind(
             place.folder, HostNames.destination, readOnly: true, reason: "names of the host's users and groups (--no-mount accounts)")
     }

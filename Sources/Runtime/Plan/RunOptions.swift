@@ -154,8 +154,8 @@ public struct RunOptions: Sendable {
     public var scheduler = false
     /// What can be asked of it; found by the launcher.
     var hostCommands: HostCommands?
-    /// The container is told what the host calls users and groups; decided by the launcher.
-    var hostNames = false
+    /// Where the container is told what the host calls users and groups; decided by the launcher.
+    var hostNames: HostNames.Place?
     /// Root's /sbin/init of the image.
     public var boots = false
     /// What the container shall be known as, where it stays in the background.
