@@ -5,5 +5,6 @@ cd "$(dirname "$0")/.."
 command -v swift >/dev/null || { echo "Swift 6.2 or newer is needed; see swift.org/install" >&2; exit 1; }
 tests=""
 [ "${1:-}" = tests ] && tests="--build-tests"
+# Without a search path for libraries, of which the program has none: at each start the loader would look there first.
 # shellcheck disable=SC2086
-swift build -c release $tests
+swift build -c release --disable-local-rpath $tests

@@ -41,11 +41,12 @@ public struct CommandLineParser {
     }
 
     private func find(_ words: ArraySlice<String>) -> (CommandSpec, Int)? {
-        for count in stride(from: min(3, words.count), through: 1, by: -1) {
-            let name = words.prefix(count).joined(separator: " ")
-            if let command = program.command(name) { return (command, count) }
+        var (name, found): (String, (CommandSpec, Int)?) = ("", nil)
+        for (index, word) in words.prefix(3).enumerated() {
+            name += index == 0 ? word : " " + word
+            if let command = program.command(name) { found = (command, index + 1) }
         }
-        return nil
+        return found
     }
 
     /// A word that is a group of commands, or nothing that is known.
@@ -63,7 +64,8 @@ public struct CommandLineParser {
     }
 
     private func parse(_ spec: CommandSpec, _ words: [String], globals: ParsedArguments) throws(UsageError) -> Request {
-        var reader = OptionReader(options: spec.options, command: spec.name)
+        let options = spec.options
+        var reader = OptionReader(options: options, command: spec.name)
         var index = 0
         var onlyArguments = false
         while index < words.count {
@@ -82,14 +84,14 @@ public struct CommandLineParser {
                 index += 1
                 continue
             }
-            if word == "--help" || word == "-h" && !spec.options.contains(where: { $0.short == "h" }) { return .help(spec.name) }
+            if word == "--help" || word == "-h" && !options.contains(where: { $0.short == "h" }) { return .help(spec.name) }
             index = try reader.take(words, at: index)
         }
         let count = reader.result.arguments.count
         guard spec.argumentCount.contains(count) else {
             throw UsageError(command: spec.name, message: Self.countMessage(spec.argumentCount, count), kind: .arguments)
         }
-        Self.applyEnvironment(spec.options, to: &reader.result)
+        Self.applyEnvironment(options, to: &reader.result)
         return .command(spec, reader.result, globals: globals)
     }
 

@@ -10,7 +10,7 @@ public struct CommandSpec: Sendable {
     public let details: String
     /// Command lines that work when pasted.
     public let examples: [String]
-    public let options: [OptionSpec]
+    private let makeOptions: @Sendable () -> [OptionSpec]
     /// How many arguments it takes.
     public let argumentCount: ClosedRange<Int>
     /// Everything behind the first argument belongs to the program that is run.
@@ -19,7 +19,8 @@ public struct CommandSpec: Sendable {
 
     public init(
         _ name: String, arguments: String, summary: String, details: String = "", examples: [String] = [],
-        options: [OptionSpec] = [], argumentCount: ClosedRange<Int>, stopsAtFirstArgument: Bool = false,
+        options: @autoclosure @escaping @Sendable () -> [OptionSpec] = [], argumentCount: ClosedRange<Int>,
+        stopsAtFirstArgument: Bool = false,
         hidden: Bool = false
     ) {
         self.name = name
@@ -27,11 +28,14 @@ public struct CommandSpec: Sendable {
         self.summary = summary
         self.details = details
         self.examples = examples
-        self.options = options
+        makeOptions = options
         self.argumentCount = argumentCount
         self.stopsAtFirstArgument = stopsAtFirstArgument
         isHidden = hidden
     }
+
+    /// Made when they are asked for: a start needs those of one command, and there are a thousand.
+    public var options: [OptionSpec] { makeOptions() }
 
     /// `singularity NAME [options...] ARGUMENTS`.
     public var usageLine: String {

@@ -198,7 +198,8 @@ public enum Files {
     }
 
     private static func text(_ buffer: [CChar], count: Int) -> String? {
-        count >= 0 ? String(decoding: buffer[..<count].lazy.map(UInt8.init(bitPattern:)), as: UTF8.self) : nil
+        guard count >= 0 else { return nil }
+        return buffer.withUnsafeBytes { String(decoding: UnsafeRawBufferPointer(rebasing: $0[..<count]), as: UTF8.self) }
     }
 
     /// The path without links, nil where it does not exist.

@@ -21,12 +21,9 @@ struct SharedImage: ~Copyable {
 
         init(_ file: CInt, _ offset: UInt64, _ identity: RunIdentity) throws(SystemError) {
             let status = try Files.status(file, name: "image")
-            let parts: [String] = [
-                "\(status.st_dev):\(status.st_ino):\(status.st_size):\(offset)",
-                "\(status.st_mtim.tv_sec).\(status.st_mtim.tv_nsec) \(status.st_ctim.tv_sec).\(status.st_ctim.tv_nsec)", identity.key,
-                Files.readLink("/proc/self/ns/user") ?? "", JobScope.text,
-            ]
-            text = parts.joined(separator: " ")
+            let file = "\(status.st_dev):\(status.st_ino):\(status.st_size):\(offset)"
+            let times = "\(status.st_mtim.tv_sec).\(status.st_mtim.tv_nsec) \(status.st_ctim.tv_sec).\(status.st_ctim.tv_nsec)"
+            text = "\(file) \(times) \(identity.key) \(Files.readLink("/proc/self/ns/user") ?? "") \(JobScope.text)"
         }
     }
 

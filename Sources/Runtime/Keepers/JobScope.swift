@@ -4,17 +4,15 @@ import Linux
 /// be that of another job.
 enum JobScope {
     static var text: String {
-        var parts: [String] = []
-        if let text = try? Files.readText("/proc/self/cgroup", limit: 1 << 16) {
+        var scope = ""
+        for line in ((try? Files.readText("/proc/self/cgroup", limit: 1 << 16)) ?? "").split(separator: "\n") {
             // Slurm has a group for each task of a step; the step is what ends as a whole.
-            parts = text.split(separator: "\n").map { line in
-                guard let range = line.lastIndex(of: "/"), line[range...].hasPrefix("/task_") else { return String(line) }
-                return String(line[..<range])
-            }
+            let slash = line.lastIndex(of: "/") ?? line.endIndex
+            scope += "\(line[slash...].hasPrefix("/task_") ? line[..<slash] : line);"
         }
         for name in ["SLURM_JOB_ID", "SLURM_STEP_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID", "FLUX_JOB_ID"] {
-            if let value = Environment[name] { parts.append("\(name)=\(value)") }
+            if let value = Environment[name] { scope += "\(name)=\(value);" }
         }
-        return parts.joined(separator: ";")
+        return scope
     }
 }

@@ -48,12 +48,11 @@ package struct SessionLayer: Equatable {
     }
 
     private mutating func add(_ file: (path: String, content: [UInt8]), _ covered: [[String]], _ view: RootView) {
-        let names = file.path.split(separator: "/").map(String.init)
-        guard let last = names.last, let folder = view.resolve("/" + names.dropLast().joined(separator: "/")),
+        guard let slash = file.path.lastIndex(of: "/"), let folder = view.resolve("/\(file.path[..<slash])"),
             folder.missing.isEmpty, folder.kind == .directory
         else { return }
         // The name itself is taken, not what a link of that name leads to.
-        let path = folder.existing + [last]
+        let path = folder.existing + [String(file.path[slash...].dropFirst())]
         guard !covered.contains(where: { path.starts(with: $0) }) else { return }
         addParents(of: path, view)
         add(path, .file(file.content))
