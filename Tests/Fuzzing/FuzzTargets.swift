@@ -119,7 +119,10 @@ private enum FuzzTargets {
         case 0: _ = ClearSignedText(parsing: content)
         case 1: _ = DSSEEnvelope(parsing: content)
         case 2: _ = try? ImageMetadata(parsing: content)
-        case 3: _ = try? KeyPackets(content)
+        case 3:
+            for key in (try? KeyPackets(content))?.keys ?? [] {
+                _ = PlainKey(key, from: .local, now: .max)?.accept(content, of: content, now: .max)
+            }
         case 4: _ = try? VerificationKey(pem: text)
         case 5: _ = try? SigningKey(pem: text)
         default: for path in ["policy", "ecl.toml"] { _ = try? VerificationPolicy(parsing: text, path: path) }

@@ -28,11 +28,11 @@ public final class OpenPGPSource {
         (self.keyring, self.isSelective, self.warn, self.fetch) = (keyring, isSelective, warn, fetch)
     }
 
-    private func keys(_ signer: String?) throws(TrustError) -> OpenPGPKeys {
+    private func keys(_ entries: [Keyring.Entry]) throws(TrustError) -> OpenPGPKeys {
         let keys: OpenPGPKeys
         if let loaded { keys = loaded } else { keys = try OpenPGPKeys(hasSecrets: false) }
         if isSelective {
-            if let signer { try keyring.load(signer, hasSubkeys: false, into: keys) }
+            for entry in entries { try entry.load(hasSubkeys: false, into: keys) }
         } else if loaded == nil {
             try keyring.loadGlobal(into: keys)
             try keyring.loadLocal(into: keys)
@@ -44,11 +44,18 @@ public final class OpenPGPSource {
     /// Checks a signature; a key that is missing is asked for once.
     /// - Parameter signer: fingerprint of the key that the image names, upper-case digits.
     func verify(_ message: ClearSignedText, signer: String?, now: Int64) throws(TrustError) -> OpenPGPKeys.Verdict {
-        let keys = try keys(signer)
+        let entries = try isSelective ? signer.map { (signer) throws(TrustError) in try keyring.entries(signer) } ?? [] : []
+        // Several entries may say different things of a key, such as that it is revoked.
+        if entries.count == 1, let key = PlainKey(entries[0].key, from: entries[0].place, now: now),
+            let verdict = key.accept(message.signature, of: message.text, now: now)
+        {
+            return verdict
+        }
+        let keys = try keys(entries)
         var verdict = try keys.verify(message.signature, of: message.text, now: now)
-        if verdict.key == nil, isSelective, let signer {
+        if verdict.key == nil, isSelective {
             // Perhaps a subkey of it has signed.
-            try keyring.load(signer, into: keys)
+            for entry in entries { try entry.load(hasSubkeys: true, into: keys) }
             verdict = try keys.verify(message.signature, of: message.text, now: now)
         }
         guard verdict.key == nil, verdict.keyID.count == 16, let fetch else { return verdict }

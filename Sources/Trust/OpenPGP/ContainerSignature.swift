@@ -21,7 +21,9 @@ public struct ContainerSignature: Equatable, Sendable {
         /// - Parameter fingerprints: of the keys that count, upper-case digits. One that no keyring has signs nothing.
         public init(_ keyring: Keyring, _ fingerprints: [String]) throws(TrustError) {
             keys = try OpenPGPKeys(hasSecrets: false)
-            for fingerprint in fingerprints { try keyring.load(fingerprint, into: keys) }
+            for fingerprint in fingerprints {
+                for entry in try keyring.entries(fingerprint) { try entry.load(hasSubkeys: true, into: keys) }
+            }
         }
 
         /// - Returns: the signature, or why it proves nothing.

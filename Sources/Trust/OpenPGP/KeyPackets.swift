@@ -40,6 +40,20 @@ package struct KeyPackets {
         finish()
     }
 
+    /// The tags and contents of packets, one behind the other.
+    /// - Returns: nothing where something else is among them.
+    static func bodies(_ packets: ArraySlice<UInt8>) -> [(tag: UInt8, body: ArraySlice<UInt8>)] {
+        let bytes = Array(packets)
+        var out: [(tag: UInt8, body: ArraySlice<UInt8>)] = []
+        var position = 0
+        while position < bytes.count {
+            guard let packet = packet(bytes, at: position) else { return [] }
+            out.append((packet.tag, bytes[packet.body]))
+            position = packet.body.upperBound
+        }
+        return out
+    }
+
     /// What a secret key has in common with its public half (RFC 4880, section 5.5; RFC 6637, section 9).
     private static func publicPart(_ body: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
         let bytes = Array(body)

@@ -45,16 +45,29 @@ public struct Keyring: Sendable {
         try keys.load(try Self.read(publicFile), from: .local, name: publicFile)
     }
 
-    /// Loads one public key, of the administrator's keyring or the user's.
-    /// - Parameter hasSubkeys: its subkeys, too; the library takes a millisecond to check each.
-    package func load(_ fingerprint: String, hasSubkeys: Bool = true, into keys: OpenPGPKeys) throws(TrustError) {
+    /// A key as it stands in a keyring.
+    struct Entry {
+        let key: KeyPackets.Key
+        let file: String
+        let place: OpenPGPKey.Place
+
+        /// - Parameter hasSubkeys: also its subkeys; the library takes a millisecond to check each.
+        func load(hasSubkeys: Bool, into keys: OpenPGPKeys) throws(TrustError) {
+            try keys.load(Array(hasSubkeys ? key.packets : key.primary), from: place, name: file)
+        }
+    }
+
+    /// Where a public key stands, in the administrator's keyring and the user's.
+    func entries(_ fingerprint: String) throws(TrustError) -> [Entry] {
+        var found: [Entry] = []
         for (file, place) in [(global, OpenPGPKey.Place.global), (publicFile, .local)] {
             do {
                 for key in try KeyPackets(try Self.read(file)).keys where key.fingerprint == fingerprint {
-                    try keys.load(Array(hasSubkeys ? key.packets : key.primary), from: place, name: file)
+                    found.append(Entry(key: key, file: file, place: place))
                 }
             } catch let error as TrustError { throw error } catch { throw .key("\(file): \(error)") }
         }
+        return found
     }
 
     public func loadSecret(into keys: OpenPGPKeys) throws(TrustError) {
