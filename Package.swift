@@ -1,11 +1,8 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-/// Types are named to the runtime by calls, not by text: for each text it would look through all conformances of the program, which takes
-/// 0.1 ms, and a start meets ten of them. Continuous integration lets no warning pass.
-let settings: [SwiftSetting] =
-    [.unsafeFlags(["-Xfrontend", "-disable-concrete-type-metadata-mangled-name-accessors"])]
-    + (Context.environment["WARNINGS_AS_ERRORS"] == nil ? [] : [.treatAllWarnings(as: .error)])
+/// Continuous integration lets no warning pass.
+let settings: [SwiftSetting] = Context.environment["WARNINGS_AS_ERRORS"] == nil ? [] : [.treatAllWarnings(as: .error)]
 
 /// A C library of the system, linked statically (its module map names the archive).
 func cLibrary(_ name: String) -> Target { .systemLibrary(name: name) }

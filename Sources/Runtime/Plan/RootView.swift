@@ -109,7 +109,7 @@ package struct RootView {
 
     /// The object at a path without links, nil where there is none.
     private func look(_ names: [String]) -> (kind: Kind, mode: UInt16, link: String?)? {
-        let path = names.reduce(into: "") { $0 += "/\($1)" }
+        let path = names.joined(separator: "/")
         switch image.content {
         case .squashFS(let image, _, _, _):
             guard let inode = try? image.lookUp(path) else { return nil }
