@@ -96,7 +96,11 @@ struct SharedCacheTests {
             let result = host.finish(timeout: 120)
             #expect(result.status == 0, "\(result)")
         }
-        for layer in shared.layers { #expect(shared.starts(layer) == [0], "\(layer)") }
+        for layer in shared.layers {
+            // A connection that breaks goes on where it was; nobody begins a second time.
+            let starts = shared.starts(layer)
+            #expect(starts.first == 0 && starts == starts.sorted() && starts.dropFirst().allSatisfy { $0 > 0 }, "\(layer): \(starts)")
+        }
         #expect(shared.count == 64)
         #expect(try shared.images().count == 1, "the same image for all")
     }

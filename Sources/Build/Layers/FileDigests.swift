@@ -7,6 +7,16 @@ struct FileDigests {
     /// Where they are remembered.
     let folder: String
 
+    /// Whether a file may have a content that was hashed before, under any name: no other one has the same size.
+    /// - Parameter status: of the file.
+    func mayKnow(contentOf status: stat) -> Bool {
+        let size = "\(status.st_size)"
+        return ((try? Files.entries(folder)) ?? []).contains { name in
+            let parts = name.split(separator: "-")
+            return parts.count > 2 && parts[2] == size
+        }
+    }
+
     /// The digest of a file's content.
     func digest(of path: String) throws -> String {
         let file = try OwnedDescriptor.open(path, O_RDONLY | O_NONBLOCK)
@@ -19,13 +29,15 @@ struct FileDigests {
         let isRemembered = status.st_size > 1 << 20
         if isRemembered, let known = try? Files.readText(place, limit: 100), known.count == 64 { return known }
         let digest = try Self.hash(file, name: path)
-        // One that changes just now may change again within the same tick of the clock.
-        if isRemembered, time(nil) - status.st_mtim.tv_sec > 2 {
+        if isRemembered, willRemember(status) {
             try? Files.makeDirectories(folder, mode: 0o700)
             try? Files.replace(place, with: Array(digest.utf8), mode: 0o600)
         }
         return digest
     }
+
+    /// A file that changes just now may change again within the same tick of the clock.
+    func willRemember(_ status: stat) -> Bool { time(nil) - status.st_mtim.tv_sec > 2 }
 
     private static func hash(_ file: borrowing OwnedDescriptor, name: String) throws -> String {
         var hasher = SHA256()

@@ -1,4 +1,5 @@
 import BlockIO
+import Glibc
 import ImageTree
 import Linux
 import SquashFS
@@ -13,6 +14,12 @@ enum LayerFile {
         let writer = try ImageWriter(file.rawValue, options: options, name: path)
         var sink = SquashFSSink(writer, latestTime: nil)
         _ = try sink.write(changes)
+    }
+
+    /// Gives a layer, or what stands beside it, a second name; on another file system it is copied. What has the name keeps it.
+    static func duplicate(_ path: String, to target: String) throws {
+        if link(path, target) == 0 || errno == EEXIST { return }
+        try Files.copy(path, to: target, mode: 0o600)
     }
 
     static func open(_ path: String) throws -> SquashFSImage { try SquashFSImage(try FileSource(path: path)) }

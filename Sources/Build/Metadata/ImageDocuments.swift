@@ -12,7 +12,8 @@ import SquashFS
 struct ImageDocuments {
     /// Unix seconds that stand in them: the same for the same input.
     let time: Int64
-    let provenance: Provenance?
+    /// How the image was made, see ``SIFTarget/Description/record``.
+    let record: (() throws -> (objects: [SIFTarget.Description.Object], provenance: Provenance))?
     /// Bills of materials are written.
     let listsContents: Bool
 
@@ -24,10 +25,11 @@ struct ImageDocuments {
         guard let partition = sif.file.primaryPartition else { return }
         let source = try FileSource(copyOf: sif.descriptor, name: sif.file.name)
         let slice = try SliceSource(source, offset: UInt64(partition.offset), size: UInt64(partition.size))
-        let digest = provenance == nil ? "" : try Self.digest(slice, transfer, flushing: sif.descriptor)
+        let digest = record == nil ? "" : try Self.digest(slice, transfer, flushing: sif.descriptor)
         try transfer?.finish()
         if listsContents { try addInventory(to: sif, slice) }
-        guard let provenance else { return }
+        guard let (objects, provenance) = try record?() else { return }
+        for object in objects { try sif.add(NewObject(object.type, name: object.name), object.bytes) }
         let statement = provenance.statement(subject: "object \(partition.id)", digest: digest)
         try sif.add(NewObject(.genericJSON, name: Provenance.objectName), Array(statement.compact.utf8))
     }

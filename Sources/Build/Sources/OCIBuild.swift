@@ -57,11 +57,12 @@ extension OCIImage {
             architecture: Architecture(name: platform.architecture) ?? .unknown)
         description.objects = [("oci-config.json", .genericJSON, try processConfiguration())]
         description.time = buildTime
-        description.provenance = Provenance(
+        let provenance = Provenance(
             definition: files.definition,
             dependencies: (configuration.rootfs?.diff_ids ?? []).enumerated().map { index, digest in
                 Provenance.Dependency(uri: "\(agent):\(from)", name: "layer \(index + 1)", digest: digest)
             })
+        description.record = { ([], provenance) }
         try target.write(description) { writer in
             let root = try mergedTree(writer, stored)
             files.write(into: root)

@@ -49,9 +49,13 @@ public struct DefinitionBuild {
         log.info("Starting build...")
         log.verbose("sections run \(identity.explanation)")
         var stages: [String: StageBuild] = [:]
+        var all: [StageBuild] = []
+        // Also of a build that has failed: the next one goes on there.
+        defer { keepLayers(of: all) }
         var last: StageBuild?
         for (index, stage) in definition.stages.enumerated() {
-            let build = try stageBuild(stage, stages, identity, temporary, update ? target.path : nil)
+            let build = try stageBuild(stage, stages, all.map(\.base), identity, temporary, update ? target.path : nil)
+            all.append(build)
             do { try build.run() } catch let BuildError.section(failure) { throw try report(failure, build, target) }
             if index < definition.stages.count - 1 {
                 do { try build.test() } catch let BuildError.section(failure) { throw try report(failure, build, target) }
@@ -71,13 +75,18 @@ public struct DefinitionBuild {
         if let folder = options.packageFolder { PackageStore.shrink(folder, limit: options.layers.limit) }
     }
 
+    /// Layers without names are of use to the next build, not to this one.
+    private func keepLayers(of stages: [StageBuild]) {
+        do { for stage in stages { try stage.nameLayers() } } catch { log.verbose("layers of this build are not kept: \(error)") }
+    }
+
     private mutating func stageBuild(
-        _ stage: DefinitionFile.Stage, _ earlier: [String: StageBuild], _ identity: BuildIdentity, _ temporary: TemporaryFolder,
+        _ stage: DefinitionFile.Stage, _ earlier: [String: StageBuild], _ bases: [StageBase], _ identity: BuildIdentity, _ temporary: TemporaryFolder,
         _ sandbox: String?
     ) throws -> StageBuild {
         var header = stage.header
         if let sandbox { header = Header(agent: "localimage", from: sandbox) }
-        let base = try BaseFinder(options: options, observer: observer, temporary: temporary.path, log: log).find(header)
+        let base = try BaseFinder(options: options, earlier: bases, observer: observer, temporary: temporary.path, log: log).find(header)
         if options.image.latestTime == nil { try takeTime(of: base) }
         return StageBuild(
             stage, of: definition, base: base, earlier: earlier, identity: identity, options: options, temporary: temporary, log: log)

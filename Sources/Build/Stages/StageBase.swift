@@ -12,8 +12,7 @@ import Trust
 struct StageBase {
     /// A SIF, SquashFS file or directory; nil for an empty root or for a bootstrap tool's work.
     var path: String?
-    /// Identifies the content, for the keys of layers.
-    var identity: String
+    var identity: BaseIdentity
     /// For the record: name and digest of the base image.
     var name: String
     /// The stage starts with a container of this kind, whose own definition becomes history.
@@ -27,6 +26,8 @@ struct StageBase {
 /// Finds what a header asks for.
 struct BaseFinder {
     let options: BuildOptions
+    /// Of the stages before: a file is hashed once.
+    let earlier: [StageBase]
     let observer: any PullObserver
     /// For a base that is made of an archive.
     let temporary: String
@@ -96,10 +97,10 @@ struct BaseFinder {
             try DockerfileBuild(header).write(archive)
             // Its name stays the same from build to build, as its layers do.
             return try converted("oci-archive", archive, alias: (agent, header["from"] ?? ""))
-        case "scratch": return StageBase(path: nil, identity: "scratch", name: "scratch", isContainer: false)
+        case "scratch": return StageBase(path: nil, identity: .known("scratch"), name: "scratch", isContainer: false)
         case "debootstrap", "yum", "dnf", "zypper", "arch", "busybox":
             let tool = try BootstrapTool(header)
-            return StageBase(path: nil, identity: tool.identity, name: agent, isContainer: false, tool: tool)
+            return StageBase(path: nil, identity: .known(tool.identity), name: agent, isContainer: false, tool: tool)
         default:
             throw BuildError.refused("the bootstrap agent \(agent) is not supported by this version")
         }
@@ -136,7 +137,7 @@ struct BaseFinder {
         }
         let lines = String(decoding: result, as: UTF8.self).split(separator: "\n").map(String.init)
         return StageBase(
-            path: lines[0], identity: "converted \(lines[1])", name: agent.isEmpty ? name : "\(agent):\(name)",
+            path: lines[0], identity: .known("converted \(lines[1])"), name: agent.isEmpty ? name : "\(agent):\(name)",
             isContainer: source.isImageFile)
     }
 
@@ -146,25 +147,34 @@ struct BaseFinder {
         }
         guard status.st_mode & S_IFMT == S_IFREG else {
             // A directory can change without a trace, so layers over it are named by a listing of it.
-            return StageBase(path: path, identity: try DirectoryFingerprint.of(path), name: path, isContainer: true)
+            return StageBase(path: path, identity: .known(try DirectoryFingerprint.of(path)), name: path, isContainer: true)
         }
-        let digest = try FileDigests(folder: options.layers.folder + "/digests").digest(of: path)
-        if let kind = try FileKind.of(path), kind != .image { return try unpacked(path, kind, digest) }
-        if let plain = try decrypted(path, digest) { return plain }
-        return StageBase(path: path, identity: "sha256:\(digest)", name: path, isContainer: true)
+        if let same = earlier.first(where: { $0.path == path }) { return same }
+        let digests = FileDigests(folder: options.layers.folder + "/digests")
+        if let kind = try FileKind.of(path), kind != .image { return try unpacked(path, kind, try digests.digest(of: path)) }
+        if let plain = try decrypted(path, digests) { return plain }
+        // There can be no layers over a content that nobody has seen: the build goes on while it is hashed.
+        let isNew = status.st_size >= Self.large && digests.willRemember(status) && !digests.mayKnow(contentOf: status)
+        let identity: BaseIdentity =
+            isNew ? .hashed(try FileHashing(path, digests)) : .known("sha256:\(try digests.digest(of: path))")
+        return StageBase(path: path, identity: identity, name: path, isContainer: true)
     }
+
+    /// Bytes of a file whose hashing is felt.
+    private static let large = 32 << 20
 }
 
 extension BaseFinder {
     /// An encrypted image, whose file system is decrypted for the time of the build; nil for a plain one.
-    private func decrypted(_ path: String, _ digest: String) throws -> StageBase? {
+    private func decrypted(_ path: String, _ digests: FileDigests) throws -> StageBase? {
         let opened = try ImageFile.open(path, workingDirectory: Files.workingDirectory, keys: options.sourceKeys)
         guard opened.isEncrypted, case .squashFS(let image, _, _, _) = opened.content else { return nil }
+        let digest = try digests.digest(of: path)
         let file = "\(temporary)/base-\(digest.prefix(16)).sqfs"
         let output = try OutputFile(file, mode: 0o600)
         try image.source.read(0..<image.source.size) { try Files.writeAll($0, to: output.descriptor, name: file) }
         try output.commit()
-        return StageBase(path: file, identity: "sha256:\(digest)", name: path, isContainer: true)
+        return StageBase(path: file, identity: .known("sha256:\(digest)"), name: path, isContainer: true)
     }
 
     /// An archive or an image of an old kind, made a SquashFS file for the time of the build.
@@ -176,7 +186,7 @@ extension BaseFinder {
                 return []
             }
         }
-        return StageBase(path: file, identity: "sha256:\(digest)", name: path, isContainer: true)
+        return StageBase(path: file, identity: .known("sha256:\(digest)"), name: path, isContainer: true)
     }
 }
 

@@ -21,7 +21,10 @@ final class StageBuild {
     private let events: BuildEvents
     let base: StageBase
     private(set) var tree: StageTree
-    private(set) var key: LayerKey
+    /// What was done so far, from which the layers have their keys.
+    private var steps: [[String]]
+    /// Layers that were made before the base's identity was known: for how many steps, what they are of, and where they are.
+    private var unnamed: [(steps: Int, note: String, path: String)] = []
     /// What was printed by the sections, for the record.
     private(set) var logs: [(title: String, path: String)] = []
     /// Files of the host that went in, with their digests.
@@ -62,8 +65,14 @@ final class StageBuild {
         }
         // Programs see SOURCE_DATE_EPOCH, and some do other things then.
         let time = options.image.latestTime.map { ["time \($0)"] } ?? []
-        key = LayerKey(base: base.identity).appending(
-            [kind, options.fetch.pull.platform.description, "\(writer.compressor.name) \(writer.blockSize) \(writer.level)"] + time)
+        steps = [[kind, options.fetch.pull.platform.description, "\(writer.compressor.name) \(writer.blockSize) \(writer.level)"] + time]
+    }
+
+    /// The key of what there is so far. Waits for the base's identity.
+    var key: LayerKey { get throws { try key(steps.count) } }
+
+    private func key(_ count: Int) throws -> LayerKey {
+        steps[..<count].reduce(LayerKey(base: try base.identity.text)) { $0.appending($1) }
     }
 
     /// How files are written, here and in the final image.
@@ -97,7 +106,7 @@ final class StageBuild {
         _ title: String, line: Int, parts: [String], make body: (String) throws -> Void
     ) throws {
         try Interruption.check()
-        key = key.appending(parts)
+        steps.append(parts)
         let note = "\(definition.name):\(line) \(title)"
         let start = BuildEvents.now
         func make(_ path: String) throws {
@@ -108,7 +117,9 @@ final class StageBuild {
             }
         }
         var result: (path: String, isCached: Bool)
-        if options.usesLayerCache {
+        if options.usesLayerCache, base.identity.isKnown {
+            try nameLayers()
+            let key = try key
             result = try options.layers.layer(key, note: note, make: make)
             // Who cleans up may take it before it is marked as used.
             marking: while true {
@@ -121,9 +132,14 @@ final class StageBuild {
                 }
             }
         } else {
-            count += 1
-            let path = "\(temporary.path)/layer\(count).sqfs"
+            var path: String
+            // Other stages have their layers in the same folder.
+            repeat {
+                count += 1
+                path = "\(temporary.path)/layer\(count).sqfs"
+            } while Files.status(path) != nil
             try make(path)
+            if options.usesLayerCache { unnamed.append((steps.count, note, path)) }
             result = (path, false)
         }
         if result.isCached, line > 0 { log.info("Using cached layer of \(title) (line \(line))") }
@@ -136,6 +152,18 @@ final class StageBuild {
         if image.superblock.inodeCount > 1 { tree.layers.append(result.path) }
         let logPath = result.path + ".log"
         if Files.status(logPath) != nil { logs.append((title, logPath)) }
+    }
+
+    /// Puts the layers into the cache that were made before it was known what they lie on. Waits for that.
+    func nameLayers() throws {
+        for layer in unnamed {
+            let key = try key(layer.steps)
+            _ = try options.layers.layer(key, note: layer.note) { try LayerFile.duplicate(layer.path, to: $0) }
+            if Files.status(layer.path + ".log") != nil {
+                try? LayerFile.duplicate(layer.path + ".log", to: options.layers.path(key) + ".log")
+            }
+        }
+        unnamed = []
     }
 
     /// Writes a layer of changes that are made in memory.
@@ -182,7 +210,7 @@ final class StageBuild {
 
     private func copyFromStage(_ section: Section) throws {
         guard options.runs(.files), let name = section.sourceStage, let source = earlier[name] else { return }
-        try add(section.title, line: section.line, parts: [section.title, source.key.text, section.body]) { path in
+        try add(section.title, line: section.line, parts: [section.title, try source.key.text, section.body]) { path in
             try writeLayer(path) { changes in
                 try StageCopies(section: section, file: definition.name, stage: name).copy(
                     from: try source.tree.merged(source.ownership), into: changes)
@@ -227,8 +255,7 @@ final class StageBuild {
             environment: [:], layer: path)
         let digest = try FileDigests(folder: options.layers.folder + "/digests").digest(of: path)
         try add(section.title, line: section.line, parts: [section.title, digest]) { target in
-            guard link(path, target) == 0 || errno == EXDEV else { throw SystemError.last("link \(target)") }
-            if Files.status(target) == nil { try Files.replace(target, with: try Files.read(path, limit: .max), mode: 0o600) }
+            try LayerFile.duplicate(path, to: target)
         }
         unlink(path)
     }

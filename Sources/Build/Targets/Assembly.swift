@@ -33,10 +33,11 @@ struct Assembly {
         ).write(into: root)
         var description = SIFTarget.Description(
             definition: stage.definition.text, metadata: try InspectMetadata(root).json, architecture: architecture)
-        let inputs = try inputs()
-        description.objects.append(("build.json", .genericJSON, Array(record(inputs).compact.utf8)))
         description.time = time
-        description.provenance = provenance(inputs)
+        description.record = {
+            let (base, inputs) = (try stage.base.identity.text, try inputs())
+            return ([("build.json", .genericJSON, Array(record(base, inputs).compact.utf8))], provenance(base, inputs))
+        }
         // What programs print is not the same twice.
         if options.image.latestTime == nil || options.keepsLog, let text = buildLog() {
             description.objects.append(("build.log", .generic, text))
@@ -69,18 +70,17 @@ struct Assembly {
     }
 
     /// What the image was made of.
-    private func record(_ inputs: [Input]) -> JSONValue {
+    private func record(_ base: String, _ inputs: [Input]) -> JSONValue {
         .object([
             ("tool", .string("singularity \(ProgramVersion.text)")),
-            ("base", .object([("name", .string(stage.base.name)), ("digest", .string(stage.base.identity))])),
+            ("base", .object([("name", .string(stage.base.name)), ("digest", .string(base))])),
             ("arguments", .object(sorted: arguments)),
             ("inputs", .array(inputs.map { .object([("path", .string($0.path)), ("sha256", .string($0.sha256 ?? ""))]) })),
         ])
     }
 
     /// The same as a statement that other programs understand.
-    private func provenance(_ inputs: [Input]) -> Provenance {
-        let base = stage.base.identity
+    private func provenance(_ base: String, _ inputs: [Input]) -> Provenance {
         let dependencies =
             [Provenance.Dependency(uri: stage.base.name, name: "base", digest: base.hasPrefix("sha256:") ? base : nil)]
             + inputs.map { Provenance.Dependency(uri: "file:\($0.path)", name: "input", digest: $0.sha256.map { "sha256:\($0)" }) }

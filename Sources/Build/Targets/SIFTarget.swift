@@ -42,12 +42,15 @@ public struct SIFTarget {
         /// The object that `inspect` prints from.
         public var metadata: JSONValue
         /// Further JSON objects and texts, by name.
-        public var objects: [(name: String, type: DataType, bytes: [UInt8])] = []
+        public var objects: [Object] = []
         public var architecture: Architecture
         /// Unix seconds that documents of the image have.
         public var time: Int64 = 0
-        /// How it was made; nil where that is recorded otherwise.
-        public var provenance: Provenance?
+        /// A further object of the image.
+        public typealias Object = (name: String, type: DataType, bytes: [UInt8])
+        /// How it was made: further objects, and a statement. Asked for when the file system is being written, as it may have to be waited
+        /// for; nil where that is recorded otherwise.
+        public var record: (() throws -> (objects: [Object], provenance: Provenance))?
 
         public init(definition: String, metadata: JSONValue, architecture: Architecture) {
             self.definition = definition
@@ -78,7 +81,7 @@ public struct SIFTarget {
         }
         // Of an encrypted image nobody shall know what is in it.
         try ImageDocuments(
-            time: description.time, provenance: description.provenance, listsContents: options.listsContents && options.encryption == nil
+            time: description.time, record: description.record, listsContents: options.listsContents && options.encryption == nil
         ).add(to: sif, transfer)
         try sif.commit()
     }
