@@ -25,6 +25,11 @@ enum BaseIdentity {
         case .hashed(let hashing): hashing.isDone
         }
     }
+
+    /// It is not needed any more.
+    func end() {
+        if case .hashed(let hashing) = self { hashing.end() }
+    }
 }
 
 /// A process that hashes a file while the build goes on.
@@ -35,6 +40,8 @@ final class FileHashing {
     private let path: String
     private let result: OwnedDescriptor
     private let ended: OwnedDescriptor
+    /// nil when it has been waited for.
+    private var process: pid_t?
 
     /// Starts it. Only for a process with one thread, with which it ends.
     init(_ path: String, _ digests: FileDigests) throws {
@@ -45,12 +52,22 @@ final class FileHashing {
         guard clinux_pipe(&ends) == 0 else { throw SystemError.last("pipe") }
         ended = OwnedDescriptor(ends[0])
         let target = result.rawValue
-        let process = try Process.forkBound()
-        if process == 0 {
+        let child = try Process.forkBound()
+        if child == 0 {
+            for number in [SIGINT, SIGTERM, SIGHUP] { signal(number, SIG_DFL) }
             if let digest = try? digests.digest(of: path) { try? Files.writeAll(Array(digest.utf8), to: target, name: "digest") }
             _exit(0)
         }
+        process = child
         close(ends[1])
+    }
+
+    /// Stops it. Only for the process that has started it.
+    func end() {
+        guard let child = process else { return }
+        process = nil
+        kill(child, SIGKILL)
+        Process.wait(for: child)
     }
 
     var isDone: Bool {

@@ -75,14 +75,18 @@ public struct DefinitionBuild {
         if let folder = options.packageFolder { PackageStore.shrink(folder, limit: options.layers.limit) }
     }
 
-    /// Layers without names are of use to the next build, not to this one.
+    /// Layers without names are of use to the next build, not to this one: nobody waits for them who wants to stop.
     private func keepLayers(of stages: [StageBuild]) {
-        do { for stage in stages { try stage.nameLayers() } } catch { log.verbose("layers of this build are not kept: \(error)") }
+        do {
+            try Interruption.check()
+            for stage in stages { try stage.nameLayers() }
+        } catch { log.verbose("layers of this build are not kept: \(error)") }
+        for stage in stages { stage.base.identity.end() }
     }
 
     private mutating func stageBuild(
-        _ stage: DefinitionFile.Stage, _ earlier: [String: StageBuild], _ bases: [StageBase], _ identity: BuildIdentity, _ temporary: TemporaryFolder,
-        _ sandbox: String?
+        _ stage: DefinitionFile.Stage, _ earlier: [String: StageBuild], _ bases: [StageBase], _ identity: BuildIdentity,
+        _ temporary: TemporaryFolder, _ sandbox: String?
     ) throws -> StageBuild {
         var header = stage.header
         if let sandbox { header = Header(agent: "localimage", from: sandbox) }
