@@ -54,7 +54,7 @@ final class FileHashing {
         let target = result.rawValue
         let child = try Process.forkBound()
         if child == 0 {
-            for number in [SIGINT, SIGTERM, SIGHUP] { signal(number, SIG_DFL) }
+            Interruption.end()
             if let digest = try? digests.digest(of: path) { try? Files.writeAll(Array(digest.utf8), to: target, name: "digest") }
             _exit(0)
         }

@@ -18,6 +18,9 @@ public struct LayerCache: Sendable {
         self.limit = limit
     }
 
+    /// Digests of the files that layers are made of.
+    var digests: FileDigests { FileDigests(folder: folder + "/digests") }
+
     func path(_ key: LayerKey) -> String { "\(folder)/\(key.text).sqfs" }
 
     /// A layer in the cache.

@@ -150,7 +150,7 @@ struct BaseFinder {
             return StageBase(path: path, identity: .known(try DirectoryFingerprint.of(path)), name: path, isContainer: true)
         }
         if let same = earlier.first(where: { $0.path == path }) { return same }
-        let digests = FileDigests(folder: options.layers.folder + "/digests")
+        let digests = options.layers.digests
         if let kind = try FileKind.of(path), kind != .image { return try unpacked(path, kind, try digests.digest(of: path)) }
         if let plain = try decrypted(path, digests) { return plain }
         // There can be no layers over a content that nobody has seen: the build goes on while it is hashed.

@@ -201,7 +201,7 @@ final class StageBuild {
         let copies = HostCopies(section: section, file: definition.name, destinationRoot: root)
         let items = try copies.items()
         for item in items { log.info("Copying \(item.source) to \(item.destination)") }
-        let fingerprint = try copies.fingerprint(of: items, FileDigests(folder: options.layers.folder + "/digests"))
+        let fingerprint = try copies.fingerprint(of: items, options.layers.digests)
         inputs += items.map(\.source)
         try add(section.title, line: section.line, parts: [section.title] + fingerprint) { path in
             try writeLayer(path) { try copies.copy(items, into: $0) }
@@ -253,7 +253,7 @@ final class StageBuild {
         try execute(
             section.title, line: section.line, script: script.text, lines: lines, program: script.program, place: .host,
             environment: [:], layer: path)
-        let digest = try FileDigests(folder: options.layers.folder + "/digests").digest(of: path)
+        let digest = try options.layers.digests.digest(of: path)
         try add(section.title, line: section.line, parts: [section.title, digest]) { target in
             try LayerFile.duplicate(path, to: target)
         }

@@ -62,7 +62,7 @@ struct Assembly {
     private typealias Input = (path: String, sha256: String?)
 
     private func inputs() throws -> [Input] {
-        let digests = FileDigests(folder: options.layers.folder + "/digests")
+        let digests = options.layers.digests
         return try stage.inputs.sorted().map { path in
             let isFile = Files.status(path).map { $0.st_mode & S_IFMT == S_IFREG } ?? false
             return (path, isFile ? try digests.digest(of: path) : nil)

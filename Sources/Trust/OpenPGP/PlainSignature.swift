@@ -1,4 +1,3 @@
-import BlockIO
 import Crypto
 import CryptoExtras
 import FoundationEssentials

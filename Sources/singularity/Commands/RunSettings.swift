@@ -305,7 +305,8 @@ enum EnvironmentFile {
     /// The variables that the files set, evaluated with the host's variables by the host's shell.
     static func variables(_ paths: [String]) throws -> [(name: String, value: String)] {
         var out: [(name: String, value: String)] = []
-        let host = paths.isEmpty ? [:] : Environment.all
+        if paths.isEmpty { return out }
+        let host = Environment.all
         for path in paths {
             guard Files.status(path) != nil else { throw CommandError("--env-file \(path): there is no such file") }
             let absolute = path.hasPrefix("/") ? path : "./" + path
