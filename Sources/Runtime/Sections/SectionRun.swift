@@ -288,6 +288,8 @@ public struct WorkFolder: Sendable {
         do throws(SystemError) {
             for folder in [path, upper, work, packages, session] { try Files.makeDirectories(folder, mode: 0o755) }
             try check()
+            // A volatile overlay leaves this, and none is mounted where it is: a section that failed is entered again.
+            Files.removeTree(work + "/work/incompat")
         } catch { throw .step("making a temporary directory", error, hint: "--tmpdir names another place") }
         guard isRecorded else { return }
         // Without a place for records every owner would be lost: better nothing than a wrong image.
