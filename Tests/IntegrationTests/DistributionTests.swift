@@ -18,7 +18,7 @@ struct DistributionTests {
         Summary: a small system
         License: none
         AutoReqProv: no
-        Provides: coreutils aaa_base zypper
+        Provides: coreutils aaa_base zypper SUSEConnect
         %define _build_id_links none
         %define __os_install_post %{nil}
         %description
@@ -115,6 +115,58 @@ struct DistributionTests {
         try check(
             Recipe(builder), Self.rpmRepository,
             "Bootstrap: zypper\nOSVersion: base\nMirrorURL: REPOSITORY/%{OSVERSION}\nOtherURL1: REPOSITORY/more\n")
+    }
+
+    /// A registration server cannot be had: a program in the place of SUSEConnect adds the repositories, as that one does.
+    @Test(.enabled(if: Site.isRoot, "needs root to put a program in the place of SUSEConnect")) func registeredProduct() throws {
+        let recipe = try Recipe(.root)
+        let made = try Run.program("/bin/sh", ["-c", Self.rpmRepository, "sh", recipe.scratch.path])
+        try #require(made.status == 0, "\(made)")
+        mkdir(recipe.file("bin"), 0o755)
+        let program = """
+            #!/bin/sh
+            echo "$*" >> \(recipe.file("registered"))
+            case "$4" in SLES/*) name=base ;; sle-module-hpc/*) name=more ;; *) exit 0 ;; esac
+            exec zypper --root "$2" addrepo file://\(recipe.file("repository"))/$name $name
+            """
+        try recipe.scratch.write("bin/SUSEConnect", Array(program.utf8))
+        chmod(recipe.file("bin/SUSEConnect"), 0o755)
+        let key = try String(contentsOfFile: recipe.file("repository/base/repodata/repomd.xml.key"), encoding: .utf8)
+        let header = """
+            Bootstrap: zypper
+            OSVersion: 12.5
+            Product: SLES
+            User: someone@example.org
+            Regcode: 1234-abcd
+            Modules: sle-module-hpc, sle-module-toolchain/12
+            ProductPGP: \(key.split(separator: "\n", omittingEmptySubsequences: false).joined(separator: "\\n\\\n"))
+            Include: thing
+
+            %post
+                cat /opt/thing
+            """
+        try recipe.scratch.write("a.def", Array(header.utf8))
+        let result = try Run.program(
+            "/usr/bin/unshare",
+            [
+                "--mount", "sh", "-c", "mount --bind \"$1\" /usr/local/bin; shift; exec \"$@\"", "sh", recipe.file("bin"), Site.program,
+                "build", recipe.file("a.sif"), recipe.file("a.def"),
+            ], environment: recipe.variables(), in: recipe.scratch.path)
+        try #require(result.status == 0, "\(result)")
+        let machine = try Run.program("/bin/uname", ["-m"]).output.trimmingCharacters(in: .whitespacesAndNewlines)
+        let registered = try String(contentsOfFile: recipe.file("registered"), encoding: .utf8).split(separator: "\n").map {
+            $0.split(separator: " ").dropFirst(2).joined(separator: " ")
+        }
+        #expect(
+            registered
+                == [
+                    "--product SLES/12.5/x86_64 --email someone@example.org --regcode 1234-abcd", "--product sle-module-hpc/12/x86_64",
+                    "--product sle-module-toolchain/12/x86_64",
+                ].map { $0.replacing("x86_64", with: machine) })
+        #expect(try recipe.listing("a.sif", "/opt/thing") == ["-rw-r----- 71/72 /opt/thing"])
+        // The product's key was given to rpm, at the place that version 12 has.
+        #expect(
+            try recipe.listing("a.sif", "/usr/lib/sysimage/rpm") == ["lrwxrwxrwx 0/0 /usr/lib/sysimage/rpm"])
     }
 
     @Test(arguments: Recipe.Builder.possible) func pacman(_ builder: Recipe.Builder) throws {

@@ -58,6 +58,12 @@ struct FailedBuildTests {
         ("Bootstrap: scratch\n%post\n echo\n", "the container has no /bin/sh"),
         ("Bootstrap: debootstrap\nOSVersion: x\n", "needs a line \"mirrorurl"),
         ("Bootstrap: zypper\nOSVersion: x\n", "needs a line \"mirrorurl"),
+        ("Bootstrap: zypper\nOSVersion: 15.6\nRegcode: x\n", "none \"product: SLES\""),
+        (
+            "Bootstrap: zypper\nOSVersion: 15.6\nProduct: SLES\nUser: a\nRegcode: x\nProductPGP: x\n",
+            "newer than 12 needs a line \"mirrorurl"
+        ),
+        ("Bootstrap: zypper\nOSVersion: 15.x\nProduct: SLES\nRegisterURL: a\nMirrorURL: b\n", "15.x is not a version of SUSE"),
         ("Bootstrap: scratch\n%psot\n", "did you mean %post?"),
         ("Bootstrap: docker\nFrom: a\nFingerprints: 1234\n", "1234 is not a fingerprint of 40 digits"),
         (

@@ -37,13 +37,18 @@ struct BootstrapTool {
             environment["TOOL"] = tool
             script = Self.dnf
         case "zypper":
-            environment["MIRROR"] = try value("mirrorurl")
-            environment["RELEASE"] = header["osversion"] ?? ""
+            let registration = try SUSERegistration(header)
+            environment["MIRROR"] = try registration == nil ? value("mirrorurl") : header["mirrorurl"] ?? ""
+            environment["RELEASE"] = registration?.version ?? header["osversion"] ?? ""
             environment["UPDATE"] = header["updateurl"] ?? ""
             environment["OTHER"] = header.entries.filter { $0.key.hasPrefix("otherurl") }.map(\.value).joined(separator: " ")
             try Self.need(["zypper"], package: "zypper")
             try Self.need(["rpm"], package: "rpm")
-            script = Self.zypper
+            if let registration {
+                try Self.need(["SUSEConnect"], package: "SUSEConnect or suseconnect-ng (of SUSE)")
+                environment.merge(registration.environment) { $1 }
+            }
+            script = Self.zypper(registers: registration != nil)
         default:
             environment["CONFIG"] = header["confurl"] ?? ""
             try Self.need(["pacman"], package: "pacman (Debian: pacman-package-manager)")
@@ -152,20 +157,23 @@ struct BootstrapTool {
             rm -rf "$ROOTFS/var/cache/bootstrap" "$ROOTFS/var/cache/dnf"
             """
 
-    private static let zypper =
+    private static func zypper(registers: Bool) -> String {
         versions + devices + database + """
-            in_root() { zypper --root "$ROOTFS" --non-interactive --gpg-auto-import-keys "$@"; }
-            in_root addrepo "$(with_version "$MIRROR")" repo-oss
+            in_root() { zypper --root "$ROOTFS" ${RELEASE:+--releasever "$RELEASE"} --non-interactive --gpg-auto-import-keys "$@"; }
+            [ -z "$MIRROR" ] || in_root addrepo "$(with_version "$MIRROR")" repo-oss
             [ -z "$UPDATE" ] || in_root addrepo "$(with_version "$UPDATE")" repo-update
-            number=0
-            for url in $OTHER; do
-                number=$((number + 1))
-                in_root addrepo "$(with_version "$url")" "repo-$number"
-            done
-            in_root refresh
-            in_root install --no-recommends aaa_base zypper $INCLUDE
-            rm -rf "$ROOTFS/var/cache/zypp/packages"
-            """
+
+            """ + (registers ? SUSERegistration.script : "") + """
+                number=0
+                for url in $OTHER; do
+                    number=$((number + 1))
+                    in_root addrepo "$(with_version "$url")" "repo-$number"
+                done
+                in_root refresh
+                in_root install --no-recommends --auto-agree-with-licenses aaa_base zypper \(registers ? "SUSEConnect" : "") $INCLUDE
+                rm -rf "$ROOTFS/var/cache/zypp/packages"
+                """
+    }
 
     /// What pacstrap does, but for its mounts, which need root of the host.
     private static let arch =
