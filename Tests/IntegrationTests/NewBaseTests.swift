@@ -44,6 +44,24 @@ struct NewBaseTests {
         #expect(recipe.leftovers.isEmpty)
     }
 
+    /// One hashes it and builds meanwhile; the others wait for the digest, and then for each other's layers.
+    @Test func buildsThatBeginTogetherRunTheSectionsOfTwo() throws {
+        let recipe = try recipe(.recorded)
+        let text = "Bootstrap: localimage\nFrom: base.sif\n%post\n" + Self.stamp
+        try recipe.scratch.write("a.def", Array(text.utf8))
+        let names = (0..<4).map { "\($0).sif" }
+        let builds = try names.map {
+            try Run.start(
+                Site.program, ["build", "--ignore-subuid", $0, "a.def"], as: .ordinaryUser, environment: recipe.variables(),
+                in: recipe.scratch.path)
+        }.map { $0.finish() }
+        #expect(builds.allSatisfy { $0.status == 0 }, "\(builds)")
+        #expect(try Set(names.map { try recipe.text($0, "/stamp") }).count <= 2)
+        let digests = try FileManager.default.contentsOfDirectory(atPath: recipe.file("cache/cache/build/digests"))
+        #expect(digests.count == 1 && !digests[0].hasSuffix(".lease"), "\(digests)")
+        #expect(recipe.leftovers.isEmpty)
+    }
+
     @Test func aBuildThatFailsKeepsTheLayersBefore() throws {
         let recipe = try recipe(.recorded)
         let stages = "Bootstrap: localimage\nFrom: base.sif\nStage: one\n%post\n\(Self.stamp)\nBootstrap: localimage\nFrom: base.sif\n"

@@ -42,10 +42,13 @@ final class FileHashing {
     private let ended: OwnedDescriptor
     /// nil when it has been waited for.
     private var process: pid_t?
+    private let lease: Lease
 
     /// Starts it. Only for a process with one thread, with which it ends.
-    init(_ path: String, _ digests: FileDigests) throws {
+    /// - Parameter lease: of the file, from `digests`.
+    init(_ path: String, _ digests: FileDigests, _ lease: Lease) throws {
         self.path = path
+        self.lease = lease
         result = OwnedDescriptor(clinux_memfd("digest"))
         guard result.rawValue >= 0 else { throw SystemError.last("create a file in memory") }
         var ends: [CInt] = [0, 0]
@@ -55,7 +58,7 @@ final class FileHashing {
         let child = try Process.forkBound()
         if child == 0 {
             Interruption.end()
-            if let digest = try? digests.digest(of: path) { try? Files.writeAll(Array(digest.utf8), to: target, name: "digest") }
+            if let digest = try? digests.digest(of: path, lease) { try? Files.writeAll(Array(digest.utf8), to: target, name: "digest") }
             _exit(0)
         }
         process = child
@@ -68,6 +71,7 @@ final class FileHashing {
         process = nil
         kill(child, SIGKILL)
         Process.wait(for: child)
+        lease.release()
     }
 
     var isDone: Bool {

@@ -17,30 +17,73 @@ struct FileDigests {
         }
     }
 
-    /// The digest of a file's content.
+    /// The digest of a file's content. Of several processes that want one that is not remembered, one hashes and the others wait.
     func digest(of path: String) throws -> String {
         let file = try OwnedDescriptor.open(path, O_RDONLY | O_NONBLOCK)
-        let status = try Files.status(file.rawValue, name: path)
-        guard status.st_mode & S_IFMT == S_IFREG else { throw BuildError.badSource(path, why: "it is not a file") }
-        let identity =
-            "\(status.st_dev)-\(status.st_ino)-\(status.st_size)-\(status.st_mtim.tv_sec).\(status.st_mtim.tv_nsec)-\(status.st_ctim.tv_sec).\(status.st_ctim.tv_nsec)"
-        let place = "\(folder)/\(identity)"
+        let status = try Self.status(of: file, path)
         // Small ones are read faster than found.
-        let isRemembered = status.st_size > 1 << 20
-        if isRemembered, let known = try? Files.readText(place, limit: 100), known.count == 64 { return known }
-        let digest = try Self.hash(file, name: path)
-        if isRemembered, willRemember(status) {
-            try? Files.makeDirectories(folder, mode: 0o700)
-            try? Files.replace(place, with: Array(digest.utf8), mode: 0o600)
+        guard status.st_size > 1 << 20 else { return try Self.hash(file, name: path) }
+        let place = place(of: status)
+        if let known = Self.remembered(place) { return known }
+        guard willRemember(status) else { return try Self.hash(file, name: path) }
+        try Files.makeDirectories(folder, mode: 0o700)
+        var digest = ""
+        let isThere = {
+            digest = Self.remembered(place) ?? ""
+            return !digest.isEmpty
+        }
+        _ = try Lease.makeOnce(place + Self.leaseEnding, isThere: isThere) { lease in
+            digest = try Self.hash(file, name: path, lease)
+            try Files.replace(place, with: Array(digest.utf8), mode: 0o600)
         }
         return digest
+    }
+
+    /// The right to hash a file; nil where another process is about to.
+    /// - Parameter status: of the file.
+    func begin(_ status: stat) throws -> Lease? {
+        try Files.makeDirectories(folder, mode: 0o700)
+        return try Lease.take(place(of: status) + Self.leaseEnding)
+    }
+
+    /// The digest of a file's content, which is hashed and remembered.
+    /// - Parameter lease: from ``begin(_:)``.
+    func digest(of path: String, _ lease: Lease) throws -> String {
+        defer { lease.release() }
+        let file = try OwnedDescriptor.open(path, O_RDONLY | O_NONBLOCK)
+        let status = try Self.status(of: file, path)
+        let digest = try Self.hash(file, name: path, lease)
+        // Without it the file is hashed again another time.
+        try? Files.replace(place(of: status), with: Array(digest.utf8), mode: 0o600)
+        return digest
+    }
+
+    static let leaseEnding = ".lease"
+
+    private func place(of status: stat) -> String {
+        let identity =
+            "\(status.st_dev)-\(status.st_ino)-\(status.st_size)-\(status.st_mtim.tv_sec).\(status.st_mtim.tv_nsec)-\(status.st_ctim.tv_sec).\(status.st_ctim.tv_nsec)"
+        return "\(folder)/\(identity)"
+    }
+
+    private static func remembered(_ place: String) -> String? {
+        guard let text = try? Files.readText(place, limit: 100), text.count == 64 else { return nil }
+        return text
+    }
+
+    private static func status(of file: borrowing OwnedDescriptor, _ path: String) throws -> stat {
+        let status = try Files.status(file.rawValue, name: path)
+        guard status.st_mode & S_IFMT == S_IFREG else { throw BuildError.badSource(path, why: "it is not a file") }
+        return status
     }
 
     /// A file that changes just now may change again within the same tick of the clock.
     func willRemember(_ status: stat) -> Bool { time(nil) - status.st_mtim.tv_sec > 2 }
 
-    private static func hash(_ file: borrowing OwnedDescriptor, name: String) throws -> String {
+    /// - Parameter lease: is renewed meanwhile.
+    private static func hash(_ file: borrowing OwnedDescriptor, name: String, _ lease: Lease? = nil) throws -> String {
         var hasher = SHA256()
+        var unsaid = 0
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
         defer { buffer.deallocate() }
         let raw = file.rawValue
@@ -49,6 +92,11 @@ struct FileDigests {
             if count < 0 { throw SystemError.last("read \(name)") }
             if count == 0 { return hasher.finalize().hexadecimal }
             hasher.update(bufferPointer: UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+            unsaid += count
+            if unsaid >= 256 << 20 {
+                lease?.renew()
+                unsaid = 0
+            }
         }
     }
 }

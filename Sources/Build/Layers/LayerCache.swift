@@ -104,6 +104,9 @@ public struct LayerCache: Sendable {
 
     /// Removes what killed builds have left: layers that nobody makes any more, and small files that never got their names.
     func removeLeftovers() {
+        for name in (try? Files.entries(digests.folder)) ?? [] where name.hasSuffix(FileDigests.leaseEnding) {
+            (try? Lease.take("\(digests.folder)/\(name)"))?.release()
+        }
         for name in (try? Files.entries(folder)) ?? [] {
             let path = "\(folder)/\(name)"
             if name.hasSuffix(".part") {

@@ -153,11 +153,18 @@ struct BaseFinder {
         let digests = options.layers.digests
         if let kind = try FileKind.of(path), kind != .image { return try unpacked(path, kind, try digests.digest(of: path)) }
         if let plain = try decrypted(path, digests) { return plain }
-        // There can be no layers over a content that nobody has seen: the build goes on while it is hashed.
-        let isNew = status.st_size >= Self.large && digests.willRemember(status) && !digests.mayKnow(contentOf: status)
-        let identity: BaseIdentity =
-            isNew ? .hashed(try FileHashing(path, digests)) : .known("sha256:\(try digests.digest(of: path))")
-        return StageBase(path: path, identity: identity, name: path, isContainer: true)
+        return StageBase(path: path, identity: try identity(of: path, status, digests), name: path, isContainer: true)
+    }
+
+    /// There can be no layers over a content that nobody has seen: the build goes on while it is hashed. Where another build hashes
+    /// it, there may be some in a moment.
+    private func identity(of path: String, _ status: stat, _ digests: FileDigests) throws -> BaseIdentity {
+        if status.st_size >= Self.large, digests.willRemember(status), !digests.mayKnow(contentOf: status),
+            let lease = try digests.begin(status)
+        {
+            return .hashed(try FileHashing(path, digests, lease))
+        }
+        return .known("sha256:\(try digests.digest(of: path))")
     }
 
     /// Bytes of a file whose hashing is felt.
