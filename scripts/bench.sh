@@ -179,6 +179,7 @@ best "singularity, the sandbox to SIF again" "$work/back.sif" "$singularity" bui
 cp -a "$work/box1" "$work/box"
 best "singularity, another directory to SIF" "$work/back.sif" "$singularity" build -F "$work/back.sif" "$work/box"
 best "mksquashfs zstd 6" "$work/m.sqfs" sh -c "rm -f $work/m.sqfs; mksquashfs $work/box1 $work/m.sqfs -comp zstd -Xcompression-level 6 -quiet -no-progress"
+once "mksquashfs zstd, its default level 15" "$work/m.sqfs" sh -c "rm -f $work/m.sqfs; mksquashfs $work/box1 $work/m.sqfs -comp zstd -quiet -no-progress"
 best "singularity, gzip 9" "$work/back.sif" "$singularity" build -F --compression gzip --level 9 "$work/back.sif" "$work/box1"
 best "mksquashfs gzip 9" "$work/m.sqfs" sh -c "rm -f $work/m.sqfs; mksquashfs $work/box1 $work/m.sqfs -comp gzip -Xcompression-level 9 -quiet -no-progress"
 if [ -n "$apptainer" ]; then once "Apptainer, sandbox to SIF (gzip)" "$peers/bench/back.sif" $apptainer build -F /bench/back.sif /bench/box; fi
