@@ -37,6 +37,11 @@ public final class ImageLease: Sendable {
             usleep(10_000)
             waited += 10
         }
+        while forWriting, CopyMark.isSet(file) {
+            guard waited < patience else { throw Held(description: "\(path) is being copied; it can be written when that has ended") }
+            usleep(10_000)
+            waited += 10
+        }
         guard forWriting else {
             // A writer of another host.
             if let holder = Lease.holder(self.path(of: path)), holder.isAlive {

@@ -113,11 +113,12 @@ public enum SparseCopy {
     }
 
     /// Copies a whole image file with its holes, under another name when all is there. Who writes to it by the kernel's own
-    /// driver waits meanwhile.
+    /// driver waits meanwhile, and our own server as soon as its journal is full of what the copy may need.
     public static func copy(_ path: String, to target: String) throws {
         let source = try OwnedDescriptor.open(path, O_RDONLY)
         let status = try Files.status(source.rawValue, name: path)
         guard status.st_mode & S_IFMT == S_IFREG else { throw PersistenceError.refused("\(path) is not a file") }
+        CopyMark.set(source.rawValue)
         let output = try OutputFile(target, mode: status.st_mode & 0o777)
         guard ftruncate(output.descriptor, status.st_size) == 0 else { throw SystemError.last("make \(target)") }
         let frozen = FrozenMount(Files.resolved(path) ?? path)

@@ -64,6 +64,8 @@ extension ExtVolume {
     }
 
     private func makeRoom(in journal: Journal, all: Bool) -> CInt {
+        // Whoever copies the file may have read blocks that have changed since, and needs what is forgotten here.
+        while CopyMark.isSet(storage.file) { usleep(10_000) }
         var error = placeAll()
         if error == 0 { error = storage.synchronise() }
         if error == 0 { error = lock.locked { journal.forget(all: all) } }

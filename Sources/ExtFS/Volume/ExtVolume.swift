@@ -229,6 +229,8 @@ public final class ExtVolume: @unchecked Sendable {
         _ = commit()
         lock.locked { discard() }
         guard failure == 0, placeAll() == 0, storage.synchronise() == 0 else { return }
+        // A copy that is being made needs the journal; the next use replays it.
+        guard !CopyMark.isSet(storage.file) else { return }
         if let journal, journal.forget(all: true) != 0 { return }
         superblock.pointee.s_feature_incompat &= ~UInt32(EXT3_FEATURE_INCOMPAT_RECOVER)
         superblock.pointee.s_state |= UInt16(EXT2_VALID_FS)

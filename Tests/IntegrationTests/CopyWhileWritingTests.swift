@@ -1,0 +1,77 @@
+import Foundation
+import Testing
+
+/// Image files that are copied while something is written to them, and the other way round.
+@Suite(.enabled(if: Site.isPrepared && Site.mayFUSE, "needs scripts/test.sh and /dev/fuse"))
+struct CopyWhileWritingTests {
+    private let scratch: Scratch
+    private let image: String
+
+    init() throws {
+        scratch = try Scratch("copyWhileWriting\(UInt32.random(in: 0 ... .max))()")
+        image = try Site.debian.get()
+        let made = try run(["data", "create", "data.sif"])
+        try #require(made.status == 0, "\(made)")
+    }
+
+    private func run(_ arguments: [String]) throws -> Run {
+        try Run.program(Site.program, arguments, as: .ordinaryUser, in: scratch.path)
+    }
+
+    private func start(_ program: String, _ arguments: [String]) throws -> Run.Live {
+        try Run.start(program, arguments, as: .ordinaryUser, in: scratch.path)
+    }
+
+    /// Marks a file as `singularity copy` does, as long as it runs: a lock of the open file (F_OFD_SETLK) on one byte.
+    private static let mark = """
+        import fcntl, os, struct, sys, time
+        file = os.open(sys.argv[1], os.O_RDONLY)
+        fcntl.fcntl(file, 37, struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, 1 << 62, 1, 0))
+        print("marked", flush=True)
+        while not os.path.exists("stop"): time.sleep(0.02)
+        """
+
+    /// A slow copy of a database was unusable when more was written than the journal holds.
+    @Test func aWriterWaitsWhereTheCopyNeedsTheJournal() throws {
+        let script = """
+            dd if=/dev/urandom of=/mnt/file bs=1M count=32 2>/dev/null; echo before > /mnt/before; sync; echo ready
+            while [ ! -e /here/go ]; do sleep 0.02; done
+            for i in 1 2 3 4 5 6 7 8 9 10 11 12; do dd if=/dev/zero of=/mnt/file bs=1M count=32 conv=notrunc,fsync 2>/dev/null; echo wrote; done
+            """
+        let writer = try start(
+            Site.program, ["exec", "--no-home", "-B", "\(scratch.path):/here", "--data", "data.sif:/mnt", image, "sh", "-c", script])
+        try #require(writer.waitFor("ready", seconds: 30))
+        let copier = try start("/usr/bin/python3", ["-c", Self.mark, "data.sif"])
+        try #require(copier.waitFor("marked"))
+        try scratch.write("go", [])
+        usleep(5_000_000)
+        #expect(writer.printed().components(separatedBy: "wrote").count - 1 <= 6, "\(writer.printed())")
+        #expect(try Run.program("/bin/cp", ["--sparse=always", "data.sif", "copy.sif"], as: .ordinaryUser, in: scratch.path).status == 0)
+        try scratch.write("stop", [])
+        #expect(copier.finish().status == 0)
+        let written = writer.finish()
+        #expect(written.status == 0 && written.output.components(separatedBy: "wrote").count - 1 == 12, "\(written)")
+        for name in ["copy.sif", "data.sif"] {
+            let read = try run(["exec", "--no-home", "--data", "\(name):/mnt", image, "sh", "-c", "cat /mnt/before; wc -c < /mnt/file"])
+            #expect(read.output == "before\n33554432\n", "\(name) \(read)")
+        }
+    }
+
+    @Test func whatIsBeingCopiedIsNotAttached() throws {
+        let fill = try run(
+            ["exec", "--no-home", "--data", "data.sif:/mnt", image, "dd", "if=/dev/urandom", "of=/mnt/file", "bs=1M", "count=200"])
+        try #require(fill.status == 0, "\(fill)")
+        let copier = try start(Site.program, ["copy", "data.sif", "copy.sif"])
+        let before = Set(["data.sif"])
+        let hasBegun = Wait.until(10) { !Set(scratch.names).subtracting(before).isEmpty }
+        kill(copier.process.processIdentifier, SIGSTOP)
+        #expect(hasBegun && copier.process.isRunning)
+        let refused = try run(["exec", "--no-home", "--data", "data.sif:/mnt", image, "true"])
+        #expect(refused.status == 255 && refused.error.contains("data.sif is being copied"), "\(refused)")
+        kill(copier.process.processIdentifier, SIGCONT)
+        let copied = copier.finish()
+        #expect(copied.status == 0, "\(copied)")
+        let attached = try run(["exec", "--no-home", "--data", "data.sif:/mnt", image, "cmp", "/mnt/file", "/mnt/file"])
+        #expect(attached.status == 0, "\(attached)")
+    }
+}
