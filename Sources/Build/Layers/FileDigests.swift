@@ -26,24 +26,24 @@ struct FileDigests {
         let place = place(of: status)
         if let known = Self.remembered(place) { return known }
         guard willRemember(status) else { return try Self.hash(file, name: path) }
-        try Files.makeDirectories(folder, mode: 0o700)
-        var digest = ""
+        var outcome: Result<String, any Error>?
         let isThere = {
-            digest = Self.remembered(place) ?? ""
-            return !digest.isEmpty
+            if let known = Self.remembered(place) { outcome = .success(known) }
+            return outcome != nil
         }
-        _ = try Lease.makeOnce(place + Self.leaseEnding, isThere: isThere) { lease in
-            digest = try Self.hash(file, name: path, lease)
-            try Files.replace(place, with: Array(digest.utf8), mode: 0o600)
+        try? Files.makeDirectories(folder, mode: 0o700)
+        // Where nothing can be kept, nobody waits for another one.
+        _ = try? Lease.makeOnce(place + Self.leaseEnding, isThere: isThere) { lease in
+            outcome = Result { try Self.complete(file, path, place, lease) }
         }
-        return digest
+        return try outcome?.get() ?? Self.hash(file, name: path)
     }
 
-    /// The right to hash a file; nil where another process is about to.
+    /// The right to hash a file; nil where another process is about to, or nothing can be kept.
     /// - Parameter status: of the file.
-    func begin(_ status: stat) throws -> Lease? {
-        try Files.makeDirectories(folder, mode: 0o700)
-        return try Lease.take(place(of: status) + Self.leaseEnding)
+    func begin(_ status: stat) -> Lease? {
+        try? Files.makeDirectories(folder, mode: 0o700)
+        return (try? Lease.take(place(of: status) + Self.leaseEnding)) ?? nil
     }
 
     /// The digest of a file's content, which is hashed and remembered.
@@ -51,10 +51,13 @@ struct FileDigests {
     func digest(of path: String, _ lease: Lease) throws -> String {
         defer { lease.release() }
         let file = try OwnedDescriptor.open(path, O_RDONLY | O_NONBLOCK)
-        let status = try Self.status(of: file, path)
-        let digest = try Self.hash(file, name: path, lease)
+        return try Self.complete(file, path, place(of: Self.status(of: file, path)), lease)
+    }
+
+    private static func complete(_ file: borrowing OwnedDescriptor, _ path: String, _ place: String, _ lease: Lease) throws -> String {
+        let digest = try hash(file, name: path, lease)
         // Without it the file is hashed again another time.
-        try? Files.replace(place(of: status), with: Array(digest.utf8), mode: 0o600)
+        try? Files.replace(place, with: Array(digest.utf8), mode: 0o600)
         return digest
     }
 

@@ -160,7 +160,7 @@ struct BaseFinder {
     /// it, there may be some in a moment.
     private func identity(of path: String, _ status: stat, _ digests: FileDigests) throws -> BaseIdentity {
         if status.st_size >= Self.large, digests.willRemember(status), !digests.mayKnow(contentOf: status),
-            let lease = try digests.begin(status)
+            let lease = digests.begin(status)
         {
             return .hashed(try FileHashing(path, digests, lease))
         }
