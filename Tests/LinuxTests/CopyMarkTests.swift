@@ -6,12 +6,13 @@ struct CopyMarkTests {
     @Test func itLastsAsLongAsTheFileIsOpenAndIsApartFromLocks() throws {
         var template = Array("/tmp/singularity-mark.XXXXXX".utf8CString)
         let writer = OwnedDescriptor(mkstemp(&template))
-        defer { unlink(template) }
+        let path = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+        defer { unlink(path) }
         #expect(flock(writer.rawValue, LOCK_EX | LOCK_NB) == 0)
         #expect(!CopyMark.isSet(writer.rawValue))
         do {
-            let first = try OwnedDescriptor.open(String(cString: template), O_RDONLY)
-            let second = try OwnedDescriptor.open(String(cString: template), O_RDONLY)
+            let first = try OwnedDescriptor.open(path, O_RDONLY)
+            let second = try OwnedDescriptor.open(path, O_RDONLY)
             CopyMark.set(first.rawValue)
             CopyMark.set(second.rawValue)
             #expect(CopyMark.isSet(writer.rawValue))
