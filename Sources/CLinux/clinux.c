@@ -60,10 +60,11 @@ int clinux_open_tree(const char *path, int recursive) {
                         1 /* OPEN_TREE_CLONE */ | O_CLOEXEC | (recursive ? 0x8000 /* AT_RECURSIVE */ : 0));
 }
 
-int clinux_new_mount(const char *type, uint64_t attributes) {
+int clinux_new_mount(const char *type, const char *source, uint64_t attributes) {
     int saved, mount, context = (int)syscall(SYS_fsopen, type, 1 /* FSOPEN_CLOEXEC */);
     if (context < 0) return -1;
-    if (syscall(SYS_fsconfig, context, 6 /* FSCONFIG_CMD_CREATE */, NULL, NULL, 0) != 0) {
+    if ((source != NULL && syscall(SYS_fsconfig, context, 1 /* FSCONFIG_SET_STRING */, "source", source, 0) != 0)
+        || syscall(SYS_fsconfig, context, 6 /* FSCONFIG_CMD_CREATE */, NULL, NULL, 0) != 0) {
         saved = errno;
         close(context);
         errno = saved;

@@ -24,7 +24,7 @@ static const int reader_calls[] = {
 /* What changing an open file takes further, and keeping a lease beside it. */
 static const int writer_calls[] = {
     SYS_pwrite64, SYS_pwritev, SYS_fdatasync, SYS_fsync, SYS_fallocate, SYS_ftruncate, SYS_openat, SYS_newfstatat, SYS_utimensat,
-    SYS_unlinkat, SYS_renameat, SYS_renameat2, SYS_fstatfs, SYS_fcntl,
+    SYS_unlinkat, SYS_renameat, SYS_renameat2, SYS_fstatfs, SYS_fcntl, SYS_fanotify_mark,
 #ifdef SYS_unlink
     SYS_unlink, SYS_rename, SYS_utimes,
 #endif

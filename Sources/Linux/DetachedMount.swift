@@ -36,11 +36,17 @@ public struct DetachedMount: ~Copyable {
         tree = OwnedDescriptor(raw)
     }
 
-    /// A new file system without options.
-    public init(_ type: String, _ attributes: Attributes) throws(SystemError) {
-        let raw = clinux_new_mount(type, attributes.rawValue)
+    /// A file system without options.
+    /// - Parameter source: its device, where it has one. If that is mounted already, it is the same file system.
+    public init(_ type: String, source: String? = nil, _ attributes: Attributes) throws(SystemError) {
+        let raw = clinux_new_mount(type, source, attributes.rawValue)
         guard raw >= 0 else { throw .last("mount \(type)") }
         tree = OwnedDescriptor(raw)
+    }
+
+    /// Its directory, which can be read.
+    public func openDirectory() throws(SystemError) -> OwnedDescriptor {
+        try .open("/proc/self/fd/\(tree.rawValue)")
     }
 
     /// Adds restrictions; none is ever taken away.

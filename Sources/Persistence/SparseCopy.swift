@@ -121,7 +121,7 @@ public enum SparseCopy {
         CopyMark.set(source.rawValue)
         let output = try OutputFile(target, mode: status.st_mode & 0o777)
         guard ftruncate(output.descriptor, status.st_size) == 0 else { throw SystemError.last("make \(target)") }
-        let frozen = FrozenMount(Files.resolved(path) ?? path)
+        let frozen = FrozenMount(image: Files.resolved(path) ?? path)
         defer { frozen?.thaw() }
         try copy(source.rawValue, from: 0, count: UInt64(status.st_size), to: output.descriptor, at: 0, name: target)
         try output.commit()

@@ -13,6 +13,7 @@
 #include <linux/sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <sys/syscall.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -60,8 +61,8 @@ int clinux_renameat2(int olddirfd, const char *oldpath, int newdirfd,
 /* The mount calls of Linux 5.2 and 5.12, see fsopen(2), open_tree(2), move_mount(2),
  * mount_setattr(2). A detached copy of what is mounted at `path`, as a descriptor. */
 int clinux_open_tree(const char *path, int recursive);
-/* A new file system that is mounted nowhere, as a descriptor. Attributes are MOUNT_ATTR_*. */
-int clinux_new_mount(const char *type, uint64_t attributes);
+/* A file system that is mounted nowhere, as a descriptor: a new one, or that of a device. Attributes are MOUNT_ATTR_*. */
+int clinux_new_mount(const char *type, const char *source, uint64_t attributes);
 /* Attaches a detached tree; links in `target` are followed. */
 int clinux_move_mount(int tree, const char *target);
 int clinux_mount_setattr(int tree, uint64_t attributes, int recursive);
@@ -158,5 +159,24 @@ int clinux_freeze(int file, int on);
 /* The kernel begins to write a range to the disk, as far as its queue has room, and does not wait for it (sync_file_range(2)). */
 void clinux_begin_writing(int file, uint64_t offset, uint64_t length);
 int clinux_punch_hole(int file, uint64_t offset, uint64_t length);
+
+/* Who opens, reads and closes a file, see fanotify(7). The first two return a queue of events, or -1 with errno.
+ * Every user may watch; to guard, so that each opening waits until it is allowed, takes root. */
+int clinux_watch_openings(int file);
+int clinux_guard_openings(int file);
+/* Adds reads to what is watched, or takes them away. */
+int clinux_watch_reads(int group, int file, int on);
+void clinux_allow_opening(int group, int file);
+struct clinux_file_event {
+    /* Of who did it; 0 where that is not told. */
+    int process;
+    /* For an answer, and to be closed; negative for none. */
+    int file;
+    int opened, asks, closed, was_read, is_overflow;
+};
+/* Numbers of calls, as /proc/PID/syscall has them. */
+enum { CLINUX_CALL_COPY_FILE_RANGE = SYS_copy_file_range, CLINUX_CALL_SENDFILE = SYS_sendfile };
+/* Takes the next of the events that read(2) gave, `position` on. 0 for no more. */
+int clinux_next_file_event(const void *events, size_t size, size_t *position, struct clinux_file_event *event);
 
 #endif

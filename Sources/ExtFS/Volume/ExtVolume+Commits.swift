@@ -21,15 +21,15 @@ extension ExtVolume {
             let freed = store.finishCommit()
             if error == 0 {
                 discardable.formUnion(freed)
-                if discardable.count > Self.discardLimit { discard() }
+                if discardable.count > Self.discardLimit, !isBeingCopied { discard() }
             }
             lock.wakeAll()
         }
-        if error == 0, lock.locked({ store.committed.count }) > Self.placingLimit { return placeAll() }
+        if error == 0, lock.locked({ store.committed.count }) > Self.placingLimit, !isBeingCopied { return placeAll() }
         return error
     }
 
-    /// Committed blocks that are kept in memory at most.
+    /// Committed blocks that are kept in memory at most, but for a copy's sake.
     private static let placingLimit = 4096
 
     private func write(_ blocks: [(number: UInt64, block: Block)], _ hasDirectData: Bool) -> CInt {
@@ -64,10 +64,11 @@ extension ExtVolume {
     }
 
     private func makeRoom(in journal: Journal, all: Bool) -> CInt {
-        // Whoever copies the file may have read blocks that have changed since, and needs what is forgotten here.
-        while CopyMark.isSet(storage.file) { usleep(10_000) }
+        waitForCopies()
         var error = placeAll()
         if error == 0 { error = storage.synchronise() }
+        // One that has begun meanwhile has read blocks before they changed, and needs what is forgotten here.
+        waitForCopies()
         if error == 0 { error = lock.locked { journal.forget(all: all) } }
         return error != 0 ? error : storage.synchronise()
     }

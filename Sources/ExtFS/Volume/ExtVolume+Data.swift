@@ -191,7 +191,7 @@ extension ExtVolume {
         // Small writes are cheapest in the journal, and large ones of new data in their places.
         let isDirect =
             isNew && part.count >= Self.leastDirect && begin % size == 0 && end % size == 0
-            && (0..<run.count).allSatisfy { mayWriteDirectly(place + $0) }
+            && (0..<run.count).allSatisfy { mayWriteDirectly(place + $0) } && !isBeingCopied
         let error = isDirect ? store.writeDirectly(at: target, part) : store.write(at: target, part, isNew: isNew)
         if error != 0 { throw ExtError(error) }
     }

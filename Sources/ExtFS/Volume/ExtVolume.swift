@@ -41,6 +41,7 @@ public final class ExtVolume: @unchecked Sendable {
     var journal: Journal?
     private let storePointer: UnsafeMutablePointer<cext2_store>
     let storage: any VolumeStorage
+    private let copies: CopyWatch?
 
     /// Groups of which the map of blocks or inodes has changed.
     var changedBlockGroups: Set<UInt32> = []
@@ -70,6 +71,7 @@ public final class ExtVolume: @unchecked Sendable {
         self.storage = storage
         self.name = name
         self.isReadOnly = isReadOnly
+        copies = isReadOnly ? nil : CopyWatch(storage.file)
         let store = BlockStore(storage)
         self.store = store
         storePointer = .allocate(capacity: 1)
@@ -227,15 +229,23 @@ public final class ExtVolume: @unchecked Sendable {
         guard !isReadOnly else { return }
         lock.locked { removeOrphans() }
         _ = commit()
+        // A copy that is being made needs the journal, and all else as it is; the next use replays it.
+        guard !isBeingCopied else { return }
         lock.locked { discard() }
-        guard failure == 0, placeAll() == 0, storage.synchronise() == 0 else { return }
-        // A copy that is being made needs the journal; the next use replays it.
-        guard !CopyMark.isSet(storage.file) else { return }
+        guard failure == 0, placeAll() == 0, storage.synchronise() == 0, !isBeingCopied else { return }
         if let journal, journal.forget(all: true) != 0 { return }
         superblock.pointee.s_feature_incompat &= ~UInt32(EXT3_FEATURE_INCOMPAT_RECOVER)
         superblock.pointee.s_state |= UInt16(EXT2_VALID_FS)
         if storage.synchronise() == 0, writeSuperblockInPlace() == 0, journal != nil { punchJournal(journalBlocks()) }
     }
+
+    /// Whether somebody copies the file. Until the copy is made, all changes go to the journal and none to its place, nothing that became
+    /// free is given back, and the journal forgets nothing: what the copy has of the journal, replayed, is one moment of the
+    /// file system, wherever in the file the copy was at that moment.
+    var isBeingCopied: Bool { copies?.isBeingCopied ?? false }
+
+    /// Returns when nobody copies the file. Without the lock.
+    func waitForCopies() { copies?.wait() }
 
     func writeSuperblockInPlace() -> CInt {
         superblock.pointee.s_wtime = UInt32(truncatingIfNeeded: time(nil))

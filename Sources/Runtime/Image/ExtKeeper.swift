@@ -153,6 +153,7 @@ struct ExtKeeper {
         action.__sigaction_handler.sa_handler = { _ in }
         sigaction(SIGALRM, &action, nil)
         let room = isReadOnly ? nil : HostRoom(loop: number, again.rawValue)
+        let copyGuard = isReadOnly ? nil : CopyGuard.start(again.rawValue, loop: number)
         let clock = RenewalClock(interval: Int(Self.renewal))
         while true {
             alarm(1)
@@ -161,6 +162,7 @@ struct ExtKeeper {
             if clock.isTime { _ = lease.renew() }
         }
         lease.release()
+        if let copyGuard { kill(copyGuard, SIGKILL) }
         _exit(0)
     }
 }
