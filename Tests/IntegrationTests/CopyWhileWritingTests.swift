@@ -22,17 +22,22 @@ struct CopyWhileWritingTests {
         try Run.start(program, arguments, as: .ordinaryUser, in: scratch.path)
     }
 
-    /// Marks a file as `singularity copy` does, as long as it runs: a lock of the open file (F_OFD_SETLK) on one byte.
-    private static let mark = """
+    /// Who copies: `singularity copy`, which marks the file by a lock (F_OFD_SETLK) on one byte, or a program that reads it.
+    enum Copier: String, CaseIterable { case marks, reads }
+
+    /// Copies as slowly as it must, until there is a file that stops it.
+    private static let copier = """
         import fcntl, os, struct, sys, time
         file = os.open(sys.argv[1], os.O_RDONLY)
-        fcntl.fcntl(file, 37, struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, 1 << 62, 1, 0))
-        print("marked", flush=True)
-        while not os.path.exists("stop"): time.sleep(0.02)
+        if sys.argv[2] == "marks": fcntl.fcntl(file, 37, struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, 1 << 62, 1, 0))
+        print("begun", flush=True)
+        while not os.path.exists("stop"):
+            if sys.argv[2] == "reads": os.pread(file, 4096, 0)
+            time.sleep(0.02)
         """
 
     /// A slow copy of a database was unusable when more was written than the journal holds.
-    @Test func aWriterWaitsWhereTheCopyNeedsTheJournal() throws {
+    @Test(arguments: Copier.allCases) func aWriterWaitsWhereTheCopyNeedsTheJournal(_ how: Copier) throws {
         let script = """
             dd if=/dev/urandom of=/mnt/file bs=1M count=32 2>/dev/null; echo before > /mnt/before; sync; echo ready
             while [ ! -e /here/go ]; do sleep 0.02; done
@@ -41,8 +46,8 @@ struct CopyWhileWritingTests {
         let writer = try start(
             Site.program, ["exec", "--no-home", "-B", "\(scratch.path):/here", "--data", "data.sif:/mnt", image, "sh", "-c", script])
         try #require(writer.waitFor("ready", seconds: 30))
-        let copier = try start("/usr/bin/python3", ["-c", Self.mark, "data.sif"])
-        try #require(copier.waitFor("marked"))
+        let copier = try start("/usr/bin/python3", ["-c", Self.copier, "data.sif", how.rawValue])
+        try #require(copier.waitFor("begun"))
         try scratch.write("go", [])
         usleep(5_000_000)
         #expect(writer.printed().components(separatedBy: "wrote").count - 1 <= 6, "\(writer.printed())")

@@ -147,6 +147,9 @@ final class DatabaseSite {
 
     func check() throws -> Run { try run([place == .partition ? "overlay" : "data", "check"] + key + [file]) }
 
-    /// Goes on with a copy of the file.
-    func use(copy: String) { file = copy }
+    /// Where a copy of the file is made.
+    var copy: String { scratch.file("copy.sif") }
+
+    /// Goes on with the copy of the file.
+    func useCopy() { file = copy }
 }

@@ -7,7 +7,7 @@ struct DatabaseTests {
     static let identities: [Run.Identity] = Site.isRoot ? [.ordinaryUser, .caller] : [.caller]
 
     /// What is done to it in the middle of writes.
-    enum Accident: CaseIterable { case instanceKilled, serverKilled, copied }
+    enum Accident: CaseIterable { case instanceKilled, serverKilled, copied, copiedSlowly }
 
     @Test(arguments: identities, Accident.allCases) func postgresLosesNothingInADataContainer(
         _ identity: Run.Identity, _ accident: Accident
@@ -25,6 +25,10 @@ struct DatabaseTests {
         try losesNothing(.postgres, .partition, identity, identity == .caller && Site.isRoot ? .instanceKilled : .serverKilled)
     }
 
+    @Test(arguments: identities) func postgresIsCopiedWithAWritablePartition(_ identity: Run.Identity) throws {
+        try losesNothing(.postgres, .partition, identity, .copiedSlowly)
+    }
+
     @Test(arguments: DatabaseSite.Place.allCases) func mariadbLosesNothing(_ place: DatabaseSite.Place) throws {
         try losesNothing(.mariadb, place, .ordinaryUser, place == .partition ? .instanceKilled : .serverKilled)
     }
@@ -34,6 +38,24 @@ struct DatabaseTests {
     ) throws {
         try losesNothing(.mariadb, place, .caller, .instanceKilled)
     }
+
+    /// A copy that takes far longer than the journal holds what is written meanwhile.
+    private static let slowCopy = """
+        import os, sys, time
+        source, target = os.open(sys.argv[1], os.O_RDONLY), os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT, 0o600)
+        size = os.fstat(source).st_size
+        os.ftruncate(target, size)
+        place = 0
+        while place < size:
+            try: place = os.lseek(source, place, os.SEEK_DATA)
+            except OSError: break
+            end = os.lseek(source, place, os.SEEK_HOLE)
+            while place < end:
+                part = os.pread(source, min(1 << 20, end - place), place)
+                os.pwrite(target, part, place)
+                place += len(part)
+                time.sleep(0.05)
+        """
 
     private func losesNothing(
         _ server: DatabaseSite.Server, _ place: DatabaseSite.Place, _ identity: Run.Identity, _ accident: Accident,
@@ -49,14 +71,14 @@ struct DatabaseTests {
         case .instanceKilled: Foundation.kill(try site.firstProcess(), SIGKILL)
         case .serverKilled: Foundation.kill(try site.fileServer(), SIGKILL)
         case .copied:
-            let copy = site.scratch.file("copy.sif")
-            // An ordinary user's file may be copied by any program; a mount of the kernel is held still by our own.
-            let copied =
-                identity == .ordinaryUser || !Site.isRoot
-                ? try Run.program("/bin/cp", ["--sparse=always", site.file, copy], as: identity) : try site.run(["copy", site.file, copy])
+            let copied = try Run.program("/bin/cp", ["--sparse=always", site.file, site.copy], as: identity)
+            #expect(copied.status == 0, "\(copied)")
+        case .copiedSlowly:
+            let copied = try Run.program("/usr/bin/python3", ["-c", Self.slowCopy, site.file, site.copy], as: identity)
             #expect(copied.status == 0, "\(copied)")
         }
-        if accident != .copied {
+        let isCopy = accident == .copied || accident == .copiedSlowly
+        if !isCopy {
             usleep(200_000)
             count = max(count, DatabaseSite.acknowledged(inserting))
         }
@@ -64,7 +86,7 @@ struct DatabaseTests {
         _ = inserting.finish(timeout: 10)
         _ = load?.finish(timeout: 10)
         #expect(count > 500)
-        if accident == .copied { site.use(copy: site.scratch.file("copy.sif")) }
+        if isCopy { site.useCopy() }
         try site.start()
         #expect(try site.missing(upTo: count) == 0)
         #expect(try site.query("INSERT INTO t VALUES (1000000)").status == 0)
