@@ -22,8 +22,10 @@ public struct DirectoryEntry: Sendable {
 
 /// Lays out a directory's entries in runs below headers ("SquashFS 4.0, directory table").
 struct DirectoryListing {
-    /// Entries below one header at the most.
+    /// Entries below one header at the most, as the format has it.
     static let entriesPerHeader = 256
+    /// Entries that are looked through without an index.
+    private static let leastPerHeader = 32
     /// Bytes of a name at the most: what Linux lets a program ask for.
     static let longestName = 255
 
@@ -35,18 +37,19 @@ struct DirectoryListing {
         guard start.block <= UInt64(UInt32.max) else { throw .limit("a directory table of over 4 GiB") }
         var location = DirectoryLocation(
             block: UInt32(start.block), offset: UInt16(start.offset), byteCount: 0, parent: parent)
+        // The kernel looks through the index for a header, and from there on for the name: that is shortest where both have
+        // the same number. Runs may be shorter for reasons of their own.
+        let perHeader = min(entriesPerHeader, max(leastPerHeader, Int(Double(entries.count).squareRoot())))
         var byteCount = 0
         var lastIndexed = 0
         var first = 0
         while first < entries.count {
-            let end = endOfRun(entries, from: first, bytesSinceIndex: byteCount - lastIndexed)
-            if byteCount > lastIndexed && byteCount - lastIndexed + bytes(entries[first..<end]) > MetadataBlock.capacity,
-                location.index.count < Int(UInt16.max)
-            {
+            let end = endOfRun(entries, from: first, limit: perHeader)
+            if first - lastIndexed >= perHeader, location.index.count < Int(UInt16.max) {
                 location.index.append(
                     DirectoryIndexEntry(
                         position: UInt32(byteCount), block: UInt32(table.position.block), name: entries[first].name))
-                lastIndexed = byteCount
+                lastIndexed = first
             }
             let run = encode(entries[first..<end])
             table.append(run)
@@ -58,16 +61,12 @@ struct DirectoryListing {
         return location
     }
 
-    private static func bytes(_ run: ArraySlice<DirectoryEntry>) -> Int {
-        run.reduce(12) { $0 + 8 + $1.name.count }
-    }
-
     /// A run shares an inode block, spans inode numbers that differ by 16 bits, and stays below 8 KiB.
-    private static func endOfRun(_ entries: [DirectoryEntry], from first: Int, bytesSinceIndex: Int) -> Int {
+    private static func endOfRun(_ entries: [DirectoryEntry], from first: Int, limit: Int) -> Int {
         let base = entries[first]
         var size = 12
         var end = first
-        while end < entries.count, end - first < entriesPerHeader {
+        while end < entries.count, end - first < limit {
             let entry = entries[end]
             let delta = Int64(entry.inodeNumber) - Int64(base.inodeNumber)
             size += 8 + entry.name.count
