@@ -33,7 +33,7 @@ final class BlockStore {
     /// transaction, and those of the one that is being committed.
     private var freed: (running: Set<UInt64>, committing: Set<UInt64>) = ([], [])
     /// Data was written to its place since the last commit began.
-    private var hasDirectData = false
+    private(set) var hasDirectData = false
 
     init(_ storage: any VolumeStorage) { self.storage = storage }
 

@@ -29,6 +29,17 @@ extension ExtVolume {
         return error
     }
 
+    /// Whether a commit would take no longer than the disk needs for a few blocks, and make no room anywhere. With the lock held, and
+    /// nobody committing.
+    public var hasLittleToCommit: Bool {
+        let most = Self.smallCommit
+        guard store.running.count <= most, !store.hasDirectData, store.committed.count + 2 * most <= Self.placingLimit else { return false }
+        return discardable.count + store.freedCount <= Self.discardLimit && journal?.need(2 * most) == .nothing
+    }
+
+    /// Blocks, before those of the maps.
+    private static let smallCommit = 32
+
     /// Committed blocks that are kept in memory at most, but for a copy's sake.
     private static let placingLimit = 4096
 

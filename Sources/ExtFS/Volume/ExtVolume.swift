@@ -242,7 +242,7 @@ public final class ExtVolume: @unchecked Sendable {
     /// Whether somebody copies the file. Until the copy is made, all changes go to the journal and none to its place, nothing that became
     /// free is given back, and the journal forgets nothing: what the copy has of the journal, replayed, is one moment of the
     /// file system, wherever in the file the copy was at that moment.
-    var isBeingCopied: Bool { copies?.isBeingCopied ?? false }
+    public var isBeingCopied: Bool { copies?.isBeingCopied ?? false }
 
     /// Returns when nobody copies the file. Without the lock.
     func waitForCopies() { copies?.wait() }

@@ -6,7 +6,8 @@ import Linux
 /// Answers the kernel's FUSE requests from an ext file system, which it may change.
 ///
 /// One thread answers, one commits. Whoever wants something on disk (fsync) waits for the next commit, together with all who
-/// want the same meanwhile; nobody else waits for a disk, unless more has changed than memory should hold.
+/// want the same meanwhile; nobody else waits for a disk, unless more has changed than memory should hold, or so little that
+/// the thread which answers does it on the way.
 ///
 /// Data is not kept back by the kernel (no write-back cache): a program that finds no room learns it from its write(2), not
 /// from an fsync(2) that some take for the end of the world.
@@ -23,6 +24,9 @@ public final class ExtServer: @unchecked Sendable {
     private var wantsCommit = false
     /// How many commits there were.
     private var commits = 0
+    private var isCommitting = false
+    /// Nanoseconds that the last one took.
+    private var lastCommit: UInt64 = 0
     private var hasEnded = false
 
     /// Seconds that the kernel may keep what it was told: nobody else changes anything.
@@ -31,6 +35,8 @@ public final class ExtServer: @unchecked Sendable {
     static let largestTransfer = 1 << 20
     /// Seconds after which changes are committed that nobody waits for.
     private static let interval = 5
+    /// Nanoseconds of a commit for which all other requests may wait.
+    private static let shortCommit: UInt64 = 500_000
 
     /// - Parameter isInUserNamespace: the overlay file system of the kernel then keeps its marks in attributes whose names
     ///   begin with `user.overlay.` instead of `trusted.overlay.`; on disk they are the latter, so that root finds them too.
@@ -68,28 +74,54 @@ public final class ExtServer: @unchecked Sendable {
         let clock = volume.lock
         var last = MonotonicClock.seconds
         while true {
-            let (replies, isLast) = clock.locked { () -> ([Reply], Bool) in
-                while !hasEnded && waiting.isEmpty && !wantsCommit {
-                    let now = MonotonicClock.seconds
-                    if now - last >= Self.interval { break }
-                    clock.wait(milliseconds: (Self.interval - (now - last)) * 1000)
+            let isLast = clock.locked { () -> Bool in
+                while true {
+                    if isCommitting {
+                        clock.wait()
+                        continue
+                    }
+                    let rest = Self.interval - (MonotonicClock.seconds - last)
+                    if hasEnded || !waiting.isEmpty || wantsCommit || rest <= 0 { break }
+                    clock.wait(milliseconds: rest * 1000)
                 }
                 wantsCommit = false
-                defer { waiting = [] }
-                return (waiting, hasEnded)
+                isCommitting = true
+                return hasEnded
             }
-            let error = volume.commit()
-            clock.locked {
-                commits += 1
-                clock.wakeAll()
-            }
-            for reply in replies { reply.error(error) }
+            commit()
             if isLast { return }
             if MonotonicClock.seconds - last >= Self.interval {
                 last = MonotonicClock.seconds
                 tick()
             }
         }
+    }
+
+    /// Commits all up to now, and answers who waits for it. Without the lock; ``isCommitting`` has been set by the caller.
+    private func commit() {
+        let replies = volume.lock.locked {
+            defer { waiting = [] }
+            return waiting
+        }
+        let begin = MonotonicClock.nanoseconds
+        let error = volume.commit()
+        let duration = MonotonicClock.nanoseconds - begin
+        volume.lock.locked {
+            commits += 1
+            lastCommit = duration
+            isCommitting = false
+            volume.lock.wakeAll()
+        }
+        for reply in replies { reply.error(error) }
+    }
+
+    /// Whether the thread that answers should commit by itself, which saves the way to the other one and back: where somebody waits
+    /// for it, and it takes so little time that others hardly notice. With the lock held.
+    private func beginsCommit() -> Bool {
+        if waiting.isEmpty || isCommitting { return false }
+        isCommitting = lastCommit < Self.shortCommit && volume.hasLittleToCommit && !volume.isBeingCopied
+        if !isCommitting { volume.lock.wakeAll() }
+        return isCommitting
     }
 
     private func loop(_ device: CInt, mayLook: Bool) {
@@ -106,7 +138,7 @@ public final class ExtServer: @unchecked Sendable {
             if count < 0 { return }
             guard let request = Request(UnsafeRawBufferPointer(rebasing: input[..<count])) else { continue }
             let reply = Reply(device: device, unique: request.header.unique)
-            volume.lock.locked {
+            let commitsHere = volume.lock.locked { () -> Bool in
                 waitForRoom()
                 do throws(ExtError) {
                     do throws(ExtError) { try answer(request, reply, output) } catch {
@@ -116,7 +148,9 @@ public final class ExtServer: @unchecked Sendable {
                         try answer(request, reply, output)
                     }
                 } catch { reply.error(error.errno) }
+                return beginsCommit()
             }
+            if commitsHere { commit() }
         }
     }
 
@@ -277,7 +311,6 @@ public final class ExtServer: @unchecked Sendable {
         if volume.failure != 0 { throw ExtError(volume.failure == ENOSPC ? ENOSPC : EIO) }
         if volume.isReadOnly { return reply.error(0) }
         waiting.append(reply)
-        volume.lock.wakeAll()
     }
 
     private func statistics(_ reply: Reply) {
