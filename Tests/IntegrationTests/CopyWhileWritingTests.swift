@@ -62,6 +62,12 @@ struct CopyWhileWritingTests {
         }
     }
 
+    /// Bytes that a process has written to anything (proc_pid_io(5)).
+    private func written(by live: Run.Live) -> Int {
+        let text = (try? String(contentsOfFile: "/proc/\(live.process.processIdentifier)/io", encoding: .utf8)) ?? ""
+        return text.split(separator: "\n").first { $0.hasPrefix("wchar: ") }.flatMap { Int($0.dropFirst(7)) } ?? 0
+    }
+
     @Test func whatIsBeingCopiedIsNotAttached() throws {
         let fill = try run(
             ["exec", "--no-home", "--data", "data.sif:/mnt", image, "dd", "if=/dev/zero", "of=/mnt/file", "bs=1M", "count=700"])
@@ -70,7 +76,9 @@ struct CopyWhileWritingTests {
         var stopped: Run.Live?
         for _ in 0..<10 where stopped == nil {
             let copier = try start(Site.program, ["copy", "data.sif", "copy.sif"])
-            #expect(Wait.until(10) { !copier.process.isRunning || scratch.names.contains { $0.hasPrefix("copy.sif") } })
+            // The copy has no name before it is complete.
+            let end = Date().addingTimeInterval(10)
+            while copier.process.isRunning, written(by: copier) < 1 << 16, Date() < end { usleep(500) }
             kill(copier.process.processIdentifier, SIGSTOP)
             if !scratch.names.contains("copy.sif") {
                 stopped = copier

@@ -76,8 +76,9 @@ public final class ExtServer: @unchecked Sendable {
         while true {
             let isLast = clock.locked { () -> Bool in
                 while true {
+                    // The thread that answers commits; it is soon over, and wakes nobody.
                     if isCommitting {
-                        clock.wait()
+                        clock.wait(milliseconds: 1)
                         continue
                     }
                     let rest = Self.interval - (MonotonicClock.seconds - last)
@@ -89,6 +90,7 @@ public final class ExtServer: @unchecked Sendable {
                 return hasEnded
             }
             commit()
+            clock.wakeAll()
             if isLast { return }
             if MonotonicClock.seconds - last >= Self.interval {
                 last = MonotonicClock.seconds
@@ -110,7 +112,6 @@ public final class ExtServer: @unchecked Sendable {
             commits += 1
             lastCommit = duration
             isCommitting = false
-            volume.lock.wakeAll()
         }
         for reply in replies { reply.error(error) }
     }

@@ -11,10 +11,10 @@ import Linux
 struct CopyGuard {
     private let events: CInt
     private let loop: CInt
-    private let patience: CopyPatience
     /// Who has the file open to copy it, by process.
     private var readers: [pid_t: Reader] = [:]
-    private var frozen: (mount: FrozenMount, since: Int)?
+    /// Since when, in milliseconds.
+    private var frozen: (mount: FrozenMount, since: Int, patience: CopyPatience)?
 
     private struct Reader {
         var openings = 1
@@ -32,19 +32,17 @@ struct CopyGuard {
         let events = clinux_guard_openings(file)
         guard events >= 0 else { return nil }
         defer { close(events) }
-        let patience = CopyPatience(file)
         return try? Process.fork {
             guard clinux_die_with_parent(SIGKILL) == 0 else { _exit(1) }
             Process.closeDescriptors(except: [events])
-            var copyGuard = CopyGuard(events: events, loop: loop, patience: patience)
+            var copyGuard = CopyGuard(events: events, loop: loop)
             while true { copyGuard.step() }
         }
     }
 
-    private init(events: CInt, loop: CInt, patience: CopyPatience) {
+    private init(events: CInt, loop: CInt) {
         self.events = events
         self.loop = loop
-        self.patience = patience
     }
 
     private mutating func step() {
@@ -72,7 +70,7 @@ struct CopyGuard {
         let now = MonotonicClock.milliseconds
         if event.asks != 0 {
             if Self.mayCopy(process) {
-                if frozen == nil, let mount = FrozenMount(loop: loop) { frozen = (mount, now) }
+                if frozen == nil, let mount = FrozenMount(loop: loop) { frozen = (mount, now, CopyPatience(event.file)) }
                 if readers[process] != nil { readers[process]?.openings += 1 } else { readers[process] = Reader(lastRead: now) }
             }
             clinux_allow_opening(events, event.file)
@@ -94,9 +92,8 @@ struct CopyGuard {
                 readers[process] = reader
             }
             let isIdle = !reader.hasRead && now - reader.lastRead > Self.beginning
-            if isIdle || patience.isOver(since: frozen?.since ?? now, lastRead: reader.lastRead, now: now) || kill(process, 0) != 0 {
-                readers[process] = nil
-            }
+            let isOver = frozen.map { $0.patience.isOver(since: $0.since, lastRead: reader.lastRead, now: now) } ?? false
+            if isIdle || isOver || kill(process, 0) != 0 { readers[process] = nil }
         }
     }
 
