@@ -3,7 +3,7 @@ import Glibc
 
 /// Sees whether somebody copies a file that this process writes to, so that it can keep what the copy needs.
 ///
-/// `singularity copy` says so by a ``CopyMark``. Of other programs on this host (cp, rsync, a backup) it is known that they have
+/// `singularity copy` says so by a ``FileMark``. Of other programs on this host (cp, rsync, a backup) it is known that they have
 /// opened the file and not closed it again: the kernel tells so before their call returns (fanotify(7), for ordinary users since
 /// Linux 5.13). What had the file open before this began is not seen.
 ///
@@ -34,7 +34,7 @@ public final class CopyWatch: @unchecked Sendable {
 
     /// Whether somebody copies the file now.
     public var isBeingCopied: Bool {
-        CopyMark.isSet(file)
+        FileMark.copying.isSet(file)
             || lock.locked {
                 look()
                 return isUnclear || opened > idle
@@ -50,7 +50,7 @@ public final class CopyWatch: @unchecked Sendable {
         if events >= 0 { _ = clinux_watch_reads(events, file, 1) }
         defer { if events >= 0 { _ = clinux_watch_reads(events, file, 0) } }
         while isBeingCopied {
-            let isMarked = CopyMark.isSet(file)
+            let isMarked = FileMark.copying.isSet(file)
             let now = MonotonicClock.milliseconds
             if !isMarked {
                 lock.locked {
@@ -61,6 +61,18 @@ public final class CopyWatch: @unchecked Sendable {
             usleep(10_000)
         }
     }
+
+    /// Whether somebody copies the file still when its writer ends. Who has it open may be the next writer, which says that it waits.
+    public var isNeededAtEnd: Bool {
+        for _ in 0..<Self.looks {
+            guard isBeingCopied, FileMark.copying.isSet(file) || !FileMark.waiting.isSet(file) else { return false }
+            usleep(10_000)
+        }
+        return true
+    }
+
+    /// Hundredths of a second until the next writer has surely said so.
+    private static let looks = 10
 
     /// Milliseconds after which one of whom it is not known whether it has the file open has surely read, if it copies.
     private static let clearing = 3000

@@ -28,16 +28,18 @@ public final class ImageLease: Sendable {
     /// - Throws: ``Held``, or ``SystemError`` where no lease can be made.
     public static func take(_ path: String, file: CInt, forWriting: Bool, note: String) throws -> ImageLease {
         var waited = 0
+        defer { if waited > 0 { FileMark.waiting.takeAway(file) } }
         while flock(file, (forWriting ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0 {
             guard errno == EWOULDBLOCK || errno == EINTR else { break }
             let holder = Lease.holder(self.path(of: path))
             guard waited < (holder?.isClosing == true ? patienceWithClosing : patience) else {
                 throw Held(description: refusal(path, holder, forWriting: forWriting))
             }
+            if waited == 0 { FileMark.waiting.set(file) }
             usleep(10_000)
             waited += 10
         }
-        while forWriting, CopyMark.isSet(file) {
+        while forWriting, FileMark.copying.isSet(file) {
             guard waited < patience else { throw Held(description: "\(path) is being copied; it can be written when that has ended") }
             usleep(10_000)
             waited += 10

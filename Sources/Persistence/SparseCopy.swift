@@ -118,7 +118,7 @@ public enum SparseCopy {
         let source = try OwnedDescriptor.open(path, O_RDONLY)
         let status = try Files.status(source.rawValue, name: path)
         guard status.st_mode & S_IFMT == S_IFREG else { throw PersistenceError.refused("\(path) is not a file") }
-        CopyMark.set(source.rawValue)
+        FileMark.copying.set(source.rawValue)
         let output = try OutputFile(target, mode: status.st_mode & 0o777)
         guard ftruncate(output.descriptor, status.st_size) == 0 else { throw SystemError.last("make \(target)") }
         let frozen = FrozenMount(image: Files.resolved(path) ?? path)

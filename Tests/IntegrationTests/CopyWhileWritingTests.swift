@@ -62,6 +62,40 @@ struct CopyWhileWritingTests {
         }
     }
 
+    /// A word of the superblock of a data container, whose file system begins at 32 KiB ("ext4 Data Structures").
+    private func superblock(_ offset: UInt64) throws -> UInt32 {
+        let file = try FileHandle(forReadingFrom: URL(filePath: scratch.file("data.sif")))
+        defer { try? file.close() }
+        try file.seek(toOffset: (32 << 10) + 1024 + offset)
+        let bytes = try file.read(upToCount: 4)
+        return try #require(bytes).withUnsafeBytes { $0.loadUnaligned(as: UInt32.self) }
+    }
+
+    /// s_feature_incompat: whether the journal needs no replay.
+    private func isClean() throws -> Bool { try superblock(0x60) & 4 == 0 }
+
+    /// Our own programs that wait for the file, or look at it, were taken for some that copy it: each use left work to the next one.
+    @Test func whoWaitsForTheFileDoesNotCopyIt() throws {
+        let name = "waits\(UInt32.random(in: 0 ... .max))"
+        let instance = try run(["instance", "start", image, name])
+        try #require(instance.status == 0, "\(instance)")
+        defer { _ = try? run(["instance", "stop", name]) }
+        for _ in 0..<3 {
+            #expect(try run(["data", "attach", name, "data.sif:/mnt"]).status == 0)
+            #expect(try run(["data", "info", "data.sif"]).status == 0)
+            #expect(try run(["data", "detach", name, "/mnt"]).status == 0)
+            #expect(try isClean())
+        }
+        // Each begins while the server of the one before it ends. s_lastcheck: when e2fsck looked at it.
+        let checked = try superblock(0x40)
+        let use = "\(Site.program) exec --no-home --data data.sif:/mnt \(image) sh -c 'date >> /mnt/dates'"
+        let script = "for i in 1 2 3 4 5; do \(use) || exit; done"
+        let runs = try start("/bin/sh", ["-c", script]).finish()
+        #expect(runs.status == 0, "\(runs)")
+        #expect(Wait.until(5) { (try? isClean()) == true })
+        #expect(try superblock(0x40) == checked)
+    }
+
     /// Bytes that a process has written to anything (proc_pid_io(5)).
     private func written(by live: Run.Live) -> Int {
         let text = (try? String(contentsOfFile: "/proc/\(live.process.processIdentifier)/io", encoding: .utf8)) ?? ""

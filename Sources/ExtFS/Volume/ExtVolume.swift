@@ -230,9 +230,9 @@ public final class ExtVolume: @unchecked Sendable {
         lock.locked { removeOrphans() }
         _ = commit()
         // A copy that is being made needs the journal, and all else as it is; the next use replays it.
-        guard !isBeingCopied else { return }
+        guard copies?.isNeededAtEnd != true else { return }
         lock.locked { discard() }
-        guard failure == 0, placeAll() == 0, storage.synchronise() == 0, !isBeingCopied else { return }
+        guard failure == 0, placeAll() == 0, storage.synchronise() == 0, copies?.isNeededAtEnd != true else { return }
         if let journal, journal.forget(all: true) != 0 { return }
         superblock.pointee.s_feature_incompat &= ~UInt32(EXT3_FEATURE_INCOMPAT_RECOVER)
         superblock.pointee.s_state |= UInt16(EXT2_VALID_FS)

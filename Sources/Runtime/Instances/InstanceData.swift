@@ -85,8 +85,11 @@ public struct InstanceData {
                 "\(destination) is used by programs of the instance \(record.name): end them first, or take it away from them with --force")
         default: throw RuntimeError.badOption("\(destination) could not be unmounted in the instance \(record.name)")
         }
-        // The file can be copied when this returns.
-        guard source.hasPrefix("/"), !isForced, let file = try? OwnedDescriptor.open(source, O_RDONLY) else { return }
+        guard source.hasPrefix("/"), !isForced else { return }
+        // The file can be copied when this returns. Its server must not take this process for one that copies it already: it is not
+        // opened as long as there is a lease to look at.
+        for _ in 0..<3000 where Lease.holder(ImageLease.path(of: source))?.isAlive == true { usleep(10_000) }
+        guard let file = try? OwnedDescriptor.open(source, O_RDONLY) else { return }
         for _ in 0..<3000 where flock(file.rawValue, LOCK_SH | LOCK_NB) != 0 { usleep(10_000) }
     }
 
